@@ -1,0 +1,42 @@
+//! The rules of hotseat, pure.
+//!
+//! A [`Shard`] owns the seats of some concerts in memory and decides every click in order. It is a
+//! synchronous state machine: [`Shard::step`] takes the time and one [`Input`], changes the state and
+//! pushes [`Effect`]s into a buffer of the caller. It does no IO, reads no clock and draws no random
+//! numbers, so the simulator runs the very code that production runs.
+//!
+//! A seat goes AVAILABLE → SELECTING by a *soft lock*, which lives in memory and in the mirror only and
+//! runs out by itself. A *hold* turns soft locks into a [`reservation::Reservation`]: the seats are kept
+//! from everybody while the entry is on its way to the ledger, and the reply waits until it is
+//! durable. From there every change of a reservation is an [`Entry`] first and a fact second.
+//! When the ledger refuses an entry that memory allowed, one of the two is wrong about the world, and
+//! the ledger is right by definition: the shard halts and is restored.
+//!
+//! Reading order: `ids`, `time`, `limits`, `settings`; `plan` and `option` (what is sold);
+//! `command` → `outcome` (what may be asked and answered); `reservation`, `entry`, `effect` (what is
+//! written and done); then `shard` and its rules, one file each.
+
+pub mod command;
+pub mod effect;
+pub mod entry;
+pub mod ids;
+pub mod limits;
+pub mod option;
+pub mod outcome;
+pub mod plan;
+pub mod reservation;
+pub mod settings;
+pub mod shard;
+pub mod time;
+
+pub use command::{Authority, Caller, Command, Request, SeatList};
+pub use effect::{Effect, Effects, Input, MirrorOp, Reason, SeatChange};
+pub use entry::{ChainHead, Entry, Fact, Restored, SoftLock};
+pub use ids::{
+    ConcertId, EntryNo, Epoch, OptionId, ReplyTo, RequestKey, ReservationId, SeatNo, ShardId, UserId,
+};
+pub use outcome::{Granted, Outcome, Refusal, SeatState, Unavailable};
+pub use reservation::{Reservation, Status};
+pub use settings::Settings;
+pub use shard::Shard;
+pub use time::{Span, Time};

@@ -1,0 +1,48 @@
+//! Every bound of the engine, with its reason. A relation between bounds that must hold is asserted
+//! at compile time, beside the sentence that says what would break.
+
+use crate::time::Span;
+
+/// Seats in one command and in one reservation.
+pub const SEATS_PER_COMMAND: usize = 8;
+
+/// Soft locks one user may have in one concert. A user holds no more than one reservation's worth.
+pub const SOFT_LOCKS_PER_USER: usize = 8;
+
+/// A command's seats must fit into its user's soft locks, or a full party could never be selected.
+const _: () = assert!(SEATS_PER_COMMAND <= SOFT_LOCKS_PER_USER);
+
+/// Seats of one option. The largest stadiums seat 150,000.
+pub const SEATS_PER_OPTION: u32 = 200_000;
+
+/// Seats of one shard over all its options: the index of a seat in its shard is a u32, and the
+/// memory of a shard stays below two gigabytes.
+pub const SEATS_PER_SHARD: u32 = 1 << 24;
+
+const _: () = assert!(SEATS_PER_OPTION <= SEATS_PER_SHARD);
+
+/// Price categories of one plan; a seat stores its category in a byte.
+pub const CATEGORIES_PER_PLAN: usize = 255;
+
+/// Sections of one plan.
+pub const SECTIONS_PER_PLAN: usize = 4_096;
+
+/// Answered idempotency keys a shard remembers. A key inside the horizon is never evicted: at the
+/// bound new ledger commands are refused as overload. One million keys in 15 minutes are 1,100
+/// ledger commands a second, sustained, on one concert.
+pub const ANSWERED_KEYS: usize = 1 << 20;
+
+const _: () = assert!(ANSWERED_KEYS >= 1_000_000);
+
+/// Commands that may wait behind the pending entry of one reservation, retries of its key included.
+pub const WAITERS_PER_ENTRY: usize = 64;
+
+/// Ledger commands whose outcome a shard may still owe, waiters included. The shell hands out as
+/// many permits, so that the engine's own check never fires in production.
+pub const LEDGER_REPLIES: usize = 4_096;
+
+/// Commands sent to a shard and not yet decided.
+pub const UNDECIDED_COMMANDS: usize = 4_096;
+
+/// How long a seat is refused to the user who kept it for `select.max_age`.
+pub const SELECT_COOL_DOWN: Span = Span::from_secs(10);

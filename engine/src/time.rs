@@ -1,0 +1,59 @@
+//! Time is an argument. There is no `now()` in this package, on purpose: whoever calls the engine
+//! brings the ledger's time, and the simulator brings whatever it likes.
+
+use std::fmt;
+use std::ops::{Add, Sub};
+
+/// Microseconds since the Unix epoch, as the ledger counts them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time(pub i64);
+
+/// A length of time in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span(pub i64);
+
+impl Time {
+    /// Later than every deadline.
+    pub const NEVER: Self = Self(i64::MAX);
+
+    /// How long after `earlier` this is; zero when it is not after.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Span {
+        let micros = self.0.saturating_sub(earlier.0);
+        Span(if micros > 0 { micros } else { 0 })
+    }
+}
+
+impl Span {
+    #[must_use]
+    pub const fn from_secs(secs: i64) -> Self {
+        Self(secs * 1_000_000)
+    }
+
+    #[must_use]
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(millis * 1_000)
+    }
+}
+
+impl Add<Span> for Time {
+    type Output = Self;
+
+    fn add(self, span: Span) -> Self {
+        Self(self.0.saturating_add(span.0))
+    }
+}
+
+impl Sub<Span> for Time {
+    type Output = Self;
+
+    fn sub(self, span: Span) -> Self {
+        Self(self.0.saturating_sub(span.0))
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:06}", self.0.div_euclid(1_000_000), self.0.rem_euclid(1_000_000))
+    }
+}

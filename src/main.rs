@@ -1,0 +1,3 @@
+//! The `hotseat` binary.
+
+fn main() {}
