@@ -39,24 +39,63 @@ pub enum Authority {
 #[derive(Clone, Debug)]
 pub enum Command {
     /// Soft-lock these seats, all or none; seats already mine are renewed.
-    Select { option: OptionId, seats: SeatList },
+    Select {
+        option: OptionId,
+        seats: SeatList,
+    },
     /// Soft-lock `party` adjacent seats of the engine's choice.
-    SelectBest { option: OptionId, party: u32, section: Option<u16>, category: Option<u8> },
+    SelectBest {
+        option: OptionId,
+        party: u32,
+        section: Option<u16>,
+        category: Option<u8>,
+    },
     /// Give soft locks back: these, or (`None`) all of mine in the option.
-    Release { option: OptionId, seats: Option<SeatList> },
+    Release {
+        option: OptionId,
+        seats: Option<SeatList>,
+    },
     /// Turn soft locks of mine into a reservation that waits for payment.
-    Hold { option: OptionId, seats: SeatList, reservation: ReservationId },
-    StartPaying { reservation: ReservationId },
-    Confirm { reservation: ReservationId },
-    Cancel { reservation: ReservationId },
-    Refund { reservation: ReservationId },
+    Hold {
+        option: OptionId,
+        seats: SeatList,
+        reservation: ReservationId,
+    },
+    StartPaying {
+        reservation: ReservationId,
+    },
+    Confirm {
+        reservation: ReservationId,
+    },
+    Cancel {
+        reservation: ReservationId,
+    },
+    Refund {
+        reservation: ReservationId,
+    },
     /// Take seats out of the sale, as a reservation of kind BLOCK.
-    Block { option: OptionId, seats: SeatList, reservation: ReservationId },
+    Block {
+        option: OptionId,
+        seats: SeatList,
+        reservation: ReservationId,
+    },
     /// Give the seats of a BLOCK back to the sale.
-    Unblock { reservation: ReservationId },
-    AddOption { option: OptionId, concert: ConcertId, layout: Arc<Layout> },
-    SetOptionStatus { option: OptionId, status: OptionStatus },
-    SetPolicy { concert: ConcertId, policy: Policy },
+    Unblock {
+        reservation: ReservationId,
+    },
+    AddOption {
+        option: OptionId,
+        concert: ConcertId,
+        layout: Arc<Layout>,
+    },
+    SetOptionStatus {
+        option: OptionId,
+        status: OptionStatus,
+    },
+    SetPolicy {
+        concert: ConcertId,
+        policy: Policy,
+    },
 }
 
 impl Command {
@@ -111,9 +150,7 @@ impl Command {
             Self::Refund { reservation } => hash.word(8).reservation(*reservation),
             Self::Block { option, seats, .. } => hash.word(9).word(option.0.into()).seats(seats),
             Self::Unblock { reservation } => hash.word(10).reservation(*reservation),
-            Self::AddOption { option, concert, .. } => {
-                hash.word(11).word(option.0.into()).word(concert.0)
-            }
+            Self::AddOption { option, concert, .. } => hash.word(11).word(option.0.into()).word(concert.0),
             Self::SetOptionStatus { option, status } => {
                 hash.word(12).word(option.0.into()).word(*status as u64)
             }

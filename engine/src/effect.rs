@@ -11,9 +11,14 @@ pub enum Input {
     /// Time has passed; due deadlines fire. Every input does that first, this one does only that.
     Tick,
     /// The ledger has every entry up to and including `upto`.
-    Applied { upto: EntryNo, head: ChainHead },
+    Applied {
+        upto: EntryNo,
+        head: ChainHead,
+    },
     /// The ledger definitely refused this entry: memory and ledger disagree.
-    Refused { entry: EntryNo },
+    Refused {
+        entry: EntryNo,
+    },
 }
 
 /// One thing for the shell to do.

@@ -34,8 +34,17 @@ pub struct RequestMark {
 pub enum Fact {
     Reservation(Reservation),
     /// `version` 1 adds an imported option to the sale.
-    Option { option: OptionId, concert: ConcertId, status: OptionStatus, version: u32 },
-    Policy { concert: ConcertId, policy: Policy, version: u32 },
+    Option {
+        option: OptionId,
+        concert: ConcertId,
+        status: OptionStatus,
+        version: u32,
+    },
+    Policy {
+        concert: ConcertId,
+        policy: Policy,
+        version: u32,
+    },
 }
 
 /// What happened, as one number in the ledger. Pinned.
@@ -172,12 +181,7 @@ pub struct Answered {
 /// The part of a first answer that later transitions of the reservation would have changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
-    Reservation {
-        reservation: crate::ids::ReservationId,
-        status: Status,
-        version: u32,
-        deadline: Time,
-    },
+    Reservation { reservation: crate::ids::ReservationId, status: Status, version: u32, deadline: Time },
     Done,
 }
 

@@ -18,10 +18,21 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Granted {
     /// `renewed`: every seat was the caller's already.
-    Selected { option: OptionId, seats: SeatList, expires_at: Time, renewed: bool },
-    Released { option: OptionId, seats: SeatList },
+    Selected {
+        option: OptionId,
+        seats: SeatList,
+        expires_at: Time,
+        renewed: bool,
+    },
+    Released {
+        option: OptionId,
+        seats: SeatList,
+    },
     /// The reservation as the command left it. `created` when this command brought it to life.
-    Reserved { reservation: Box<Reservation>, created: bool },
+    Reserved {
+        reservation: Box<Reservation>,
+        created: bool,
+    },
     /// An option or a policy is as asked.
     Done,
 }

@@ -31,12 +31,21 @@ pub enum LayoutError {
     TooManySeats(usize),
     TooManyCategories(usize),
     TooManySections(usize),
-    CategoryUnknown { seat: SeatNo, category: u8 },
-    PriceNegative { category: usize },
+    CategoryUnknown {
+        seat: SeatNo,
+        category: u8,
+    },
+    PriceNegative {
+        category: usize,
+    },
     /// Runs leave a gap, overlap, are empty or miss the end.
-    RunsBroken { run: usize },
+    RunsBroken {
+        run: usize,
+    },
     /// Sections are not ascending, or the first does not begin at seat 0.
-    SectionsBroken { section: usize },
+    SectionsBroken {
+        section: usize,
+    },
 }
 
 impl Layout {
