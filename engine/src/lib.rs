@@ -16,18 +16,30 @@
 //! `command` → `outcome` (what may be asked and answered); `reservation`, `entry`, `effect` (what is
 //! written and done); then `shard` and its rules, one file each.
 
-pub mod command;
-pub mod effect;
-pub mod entry;
 pub mod ids;
 pub mod limits;
-pub mod option;
-pub mod outcome;
-pub mod plan;
-pub mod reservation;
 pub mod settings;
-pub mod shard;
 pub mod time;
+
+pub mod option;
+pub mod plan;
+
+pub mod command;
+pub mod outcome;
+
+pub mod effect;
+pub mod entry;
+pub mod reservation;
+
+pub mod shard;
+
+mod adjacency;
+mod answered;
+mod deadlines;
+mod index;
+mod pending;
+mod seat;
+mod users;
 
 pub use command::{Authority, Caller, Command, Request, SeatList};
 pub use effect::{Effect, Effects, Input, MirrorOp, Reason, SeatChange};

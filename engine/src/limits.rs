@@ -46,3 +46,6 @@ pub const UNDECIDED_COMMANDS: usize = 4_096;
 
 /// How long a seat is refused to the user who kept it for `select.max_age`.
 pub const SELECT_COOL_DOWN: Span = Span::from_secs(10);
+
+/// Options of one shard: a seat stores its option's index in 16 bits.
+pub const OPTIONS_PER_SHARD: usize = 1 << 16;
