@@ -1,0 +1,5 @@
+//! The engine's rules as tables.
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+
+mod rules;
+mod script;
