@@ -1,1 +1,128 @@
-//! (Scaffold.)
+//! The edge: HTTP in, commands out. It knows the [`actors::handle::Handle`], the catalogue and the ledger's reads
+//! by their traits, and never an adapter. It decides nothing about a seat.
+//!
+//! Reading order: `wire` and `error` (what is said), `auth`, `idempotency` and `extract` (what is read), `around`
+//! (what every request gets), then one resource per file.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::handle::Handle;
+use actors::ports::Ledger;
+use axum::Router;
+use axum::http::HeaderValue;
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use self::around::Around;
+use self::auth::{Role, Tokens};
+use self::error::Problem;
+use self::metrics::{HttpMetrics, Routes};
+pub use self::serve::serve;
+use crate::catalogue::Catalogue;
+
+mod around;
+pub mod auth;
+mod dev_token;
+pub mod error;
+mod extract;
+mod health;
+mod idempotency;
+pub mod metrics;
+mod openapi;
+mod serve;
+mod wire;
+
+/// Bytes of a body that a route reads.
+pub const BODY_BYTES: usize = 64 * 1024;
+
+/// Bytes of an import that are read: 200,000 seats with every field of the longest format.
+pub const IMPORT_BODY_BYTES: usize = 64 * 1024 * 1024;
+
+/// Everything the edge needs.
+#[derive(Clone)]
+pub struct Edge {
+    pub handle: Handle,
+    pub catalogue: Arc<dyn Catalogue>,
+    pub ledger: Arc<dyn Ledger>,
+    pub tokens: Tokens,
+    pub settings: EdgeSettings,
+    pub metrics: HttpMetrics,
+    /// What `/metrics` shows.
+    pub registry: Arc<Registry>,
+    /// Cancelled when the server is on its way down: `/readyz` says so.
+    pub shutdown: CancellationToken,
+}
+
+/// What an operator may tune about the edge.
+#[derive(Clone, Debug)]
+pub struct EdgeSettings {
+    pub node: String,
+    /// Where clients reach this node, e.g. `http://127.0.0.1:8080`; the `Hotseat-Owner` of what it owns.
+    pub public_url: String,
+    /// The least that may confirm and refund: PAYMENT lets ADMIN as well, USER lets everybody.
+    pub confirm_role: Role,
+    /// Whether `POST /api/v1/dev/token` exists.
+    pub dev_tokens: bool,
+    /// How long a click waits for its verdict.
+    pub click_timeout: Duration,
+    /// How long a ledger command waits for the ledger.
+    pub ledger_ack_timeout: Duration,
+}
+
+/// What handlers share.
+pub(crate) struct Shared {
+    edge: Edge,
+}
+
+impl Shared {
+    fn intake_pending(&self) -> usize {
+        0
+    }
+}
+
+/// `/api/v1/*` and `/admin/v1/*`, for the public listener.
+#[must_use]
+pub fn public_router(edge: Edge) -> Router {
+    let (api, mut document) = public_routes(&edge.settings).split_for_parts();
+    document.merge(ops_routes().into_openapi());
+    openapi::complete(&mut document);
+    finish(edge, api.merge(openapi::routes(&document)), &document)
+}
+
+/// `/healthz`, `/readyz`, `/metrics` and `/admin/v1/*`, for the ops listener.
+#[must_use]
+pub fn ops_router(edge: Edge) -> Router {
+    let (routes, document) = ops_routes().merge(admin_routes()).split_for_parts();
+    finish(edge, routes, &document)
+}
+
+fn public_routes(settings: &EdgeSettings) -> OpenApiRouter<Arc<Shared>> {
+    let api = OpenApiRouter::with_openapi(openapi::head());
+    let api = if settings.dev_tokens { api.routes(routes!(dev_token::dev_token)) } else { api };
+    api.merge(admin_routes())
+}
+
+fn admin_routes() -> OpenApiRouter<Arc<Shared>> {
+    OpenApiRouter::default()
+}
+
+fn ops_routes() -> OpenApiRouter<Arc<Shared>> {
+    OpenApiRouter::default()
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(metrics::metrics))
+}
+
+fn finish(edge: Edge, router: Router<Arc<Shared>>, document: &utoipa::openapi::OpenApi) -> Router {
+    let paths = document.paths.paths.keys().cloned();
+    let routes = Routes::new(&edge.metrics, paths.chain([openapi::DOCUMENT.to_owned()]));
+    let owner = HeaderValue::from_str(&edge.settings.public_url)
+        .unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+    router
+        .fallback(async || Problem::NotFound("No route of this path."))
+        .layer(Around::new(routes, owner))
+        .with_state(Arc::new(Shared { edge }))
+}

@@ -1,0 +1,81 @@
+//! Whether the process lives, and whether it can sell.
+
+use std::sync::Arc;
+
+use actors::handle::ShardStatus;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::Shared;
+
+/// Why a server is ready, or not.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Readiness {
+    ready: bool,
+    /// One sentence for each thing that is missing.
+    reasons: Vec<String>,
+    shards: Shards,
+    /// Imported options that no shard sells yet.
+    intake_pending: usize,
+    shutting_down: bool,
+}
+
+/// How many shards are in which state.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Shards {
+    serving: usize,
+    starting: usize,
+    stopped: usize,
+}
+
+/// The process answers.
+#[utoipa::path(get, path = "/healthz", tag = "ops", operation_id = "healthz",
+    responses((status = 200, description = "The process lives", content_type = "text/plain", body = String)))]
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Whether every shard serves and every option is on sale, and if not, why.
+#[utoipa::path(get, path = "/readyz", tag = "ops", operation_id = "readyz",
+    responses(
+        (status = 200, description = "Ready", body = Readiness),
+        (status = 503, description = "Not ready; the same body says why", body = Readiness)))]
+pub(super) async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
+    let readiness = readiness(&shared);
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, axum::Json(readiness)).into_response()
+}
+
+fn readiness(shared: &Shared) -> Readiness {
+    let statuses = shared.edge.handle.statuses();
+    let count =
+        |wanted: fn(&ShardStatus) -> bool| statuses.iter().filter(|(_, status)| wanted(status)).count();
+    let shards = Shards {
+        serving: count(|status| matches!(status, ShardStatus::Serving(_))),
+        starting: count(|status| matches!(status, ShardStatus::Starting)),
+        stopped: count(|status| matches!(status, ShardStatus::Stopped)),
+    };
+    let intake_pending = shared.intake_pending();
+    let shutting_down = shared.edge.shutdown.is_cancelled();
+    let mut reasons = Vec::new();
+    if shards.starting > 0 {
+        reasons.push(format!("{} of {} shards are starting", shards.starting, statuses.len()));
+    }
+    if shards.stopped > 0 {
+        reasons.push(format!("{} of {} shards have stopped", shards.stopped, statuses.len()));
+    }
+    if statuses.is_empty() {
+        reasons.push("no shard has been started".to_owned());
+    }
+    if intake_pending > 0 {
+        reasons.push(format!("{intake_pending} imported options are not on sale yet"));
+    }
+    if shutting_down {
+        reasons.push("the server is shutting down".to_owned());
+    }
+    Readiness { ready: reasons.is_empty(), reasons, shards, intake_pending, shutting_down }
+}

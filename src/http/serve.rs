@@ -1,0 +1,99 @@
+//! The listener: bounded, with a deadline for slow heads, and a door that closes politely.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// A request's head must arrive within this; it is also how long an idle connection is kept.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Requests one HTTP/2 connection may have open.
+const STREAMS_PER_CONNECTION: u32 = 256;
+
+/// Connections at once. Who comes later waits in the kernel's queue.
+pub const CONNECTIONS: usize = 65_536;
+
+/// Serves HTTP/1.1 and HTTP/2 (prior knowledge) until `shutdown` is cancelled, then lets every open request end.
+/// Returns when the last connection is closed; who does not want to wait so long drops the future, which closes
+/// the rest.
+pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+    serve_at_most(listener, router, shutdown, CONNECTIONS).await;
+}
+
+async fn serve_at_most(listener: TcpListener, router: Router, shutdown: CancellationToken, bound: usize) {
+    let places = Arc::new(Semaphore::new(bound));
+    let connections = TaskTracker::new();
+    // Dropping this future must close what is still open.
+    let closing = CancellationToken::new();
+    let _close = closing.clone().drop_guard();
+    let builder = Arc::new(builder());
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            accepted = accept(&listener, &places) => accepted,
+        };
+        let Some((stream, place)) = accepted else { continue };
+        let service = TowerToHyperService::new(router.clone());
+        let (builder, shutdown, closing) = (builder.clone(), shutdown.clone(), closing.clone());
+        connections.spawn(async move {
+            let connection = builder.serve_connection(TokioIo::new(stream), service);
+            let mut connection = std::pin::pin!(connection);
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = closing.cancelled() => return,
+                () = shutdown.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    tokio::select! {
+                        ended = connection.as_mut() => ended,
+                        () = closing.cancelled() => return,
+                    }
+                }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a connection ended early");
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_PER_CONNECTION);
+    builder
+}
+
+type Place = tokio::sync::OwnedSemaphorePermit;
+
+/// A connection that has a place; `None` when there was none to accept, after a pause where that would repeat.
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStream, Place)> {
+    let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
+    match listener.accept().await {
+        Ok((stream, _)) => {
+            // A click is smaller than a segment: waiting for more would only delay it.
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "TCP_NODELAY");
+            }
+            Some((stream, place))
+        }
+        Err(error) => {
+            // Mostly out of file descriptors; connections that end give some back.
+            tracing::warn!(%error, "a connection could not be accepted");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            None
+        }
+    }
+}
