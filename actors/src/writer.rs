@@ -1,0 +1,3 @@
+//! The ledger writer: group commit, sealing, and what to do when the ledger says no or nothing.
+
+pub mod seal;
