@@ -16,6 +16,7 @@ use serde_path_to_error::Segment;
 
 use super::auth::{Identity, Role};
 use super::error::Problem;
+use super::wire::Object;
 use super::{BODY_BYTES, IMPORT_BODY_BYTES, Shared};
 
 /// A body that has not arrived by then is given up.
@@ -229,9 +230,9 @@ async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Pr
 /// # Errors
 /// `MALFORMED` with the pointer to the place.
 pub fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes).or_else(|_| {
+    serde_json::from_slice(bytes).map(|Object(value)| value).or_else(|_| {
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-        let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let Object(value) = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
             let pointer = pointer(error.path());
             Problem::malformed(pointer, format!("{}.", error.into_inner()))
         })?;
@@ -305,12 +306,13 @@ mod tests {
         assert!(from_json::<Sample>(br#"{"seats":[1],"deep":{"party":2}}"#).is_ok());
         let deep = format!(r#"{{"seats":{}{}}}"#, "[".repeat(100), "]".repeat(100));
         let deeper = "[".repeat(100_000);
-        let rows: [(&[u8], &str); 9] = [
+        let rows: [(&[u8], &str); 10] = [
             (br#"{"seats":["x"]}"#, "/seats/0"),
             (br#"{"seats":[1],"deep":{"party":-1}}"#, "/deep/party"),
             (br#"{"seats":[1],"chair":1}"#, "/chair"),
             (br#"{}"#, ""),
             (br#"[]"#, ""),
+            (br#"[[1]]"#, ""),
             (br#"{"seats":[1]} trailing"#, ""),
             (b"{\"seats\":[1],\"\xff\":1}", ""),
             (deep.as_bytes(), "/seats/0"),
