@@ -1,36 +1,24 @@
-//! What falls due when: one ordered index over soft locks and reservations.
+//! When reservations fall due: expire, or leave memory once they have ended.
 //!
 //! A 4-ary heap whose elements know their place, so that a cancelled deadline leaves at once instead
-//! of haunting the heap until it is due. Soft locks fall due in nearly the order they come, which
-//! is the heap's best case: an insert climbs no level.
+//! of haunting the heap until it is due.
 
 use crate::time::Time;
 
-/// What falls due. The order among equals only has to be the same on every run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
-    /// A soft lock, by the seat's index in the shard.
-    Seat(u32),
-    /// A reservation's deadline, or the moment it leaves memory, by its handle.
-    Reservation(u32),
-}
-
-const RESERVATION: u32 = 1 << 31;
 const NOWHERE: u32 = u32::MAX;
 
+/// A reservation, by its handle, and its deadline. Equal deadlines go by handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Slot {
     at: Time,
-    /// A seat, or with the top bit a reservation.
-    code: u32,
+    handle: u32,
 }
 
-/// At most one deadline per seat and per reservation.
+/// At most one deadline per handle.
 #[derive(Clone, Debug, Default)]
 pub struct Deadlines {
     heap: Vec<Slot>,
-    seat_places: Vec<u32>,
-    reservation_places: Vec<u32>,
+    places: Vec<u32>,
 }
 
 impl Deadlines {
@@ -41,36 +29,33 @@ impl Deadlines {
     }
 
     /// Sets or moves a deadline.
-    pub fn set(&mut self, due: Due, at: Time) {
-        let code = code(due);
-        let slot = Slot { at, code };
-        let place = self.place_mut(code);
-        if *place == NOWHERE {
+    pub fn set(&mut self, handle: u32, at: Time) {
+        let slot = Slot { at, handle };
+        let place = *self.place_mut(handle);
+        if place == NOWHERE {
             self.heap.push(slot);
             self.climb(self.heap.len() - 1, slot);
         } else {
-            let place = *place as usize;
-            self.settle(place, slot);
+            self.settle(place as usize, slot);
         }
     }
 
     /// Forgets a deadline, if there is one.
-    pub fn clear(&mut self, due: Due) {
-        let place = std::mem::replace(self.place_mut(code(due)), NOWHERE);
+    pub fn clear(&mut self, handle: u32) {
+        let place = std::mem::replace(self.place_mut(handle), NOWHERE);
         if place != NOWHERE {
             self.remove_at(place as usize);
         }
     }
 
     /// Takes one that is due at `now`, the earliest first.
-    pub fn pop(&mut self, now: Time) -> Option<Due> {
+    pub fn pop(&mut self, now: Time) -> Option<u32> {
         let first = *self.heap.first()?;
         if first.at > now {
             return None;
         }
-        *self.place_mut(first.code) = NOWHERE;
-        self.remove_at(0);
-        Some(decode(first.code))
+        self.clear(first.handle);
+        Some(first.handle)
     }
 
     fn remove_at(&mut self, place: usize) {
@@ -118,31 +103,16 @@ impl Deadlines {
     #[expect(clippy::cast_possible_truncation, reason = "fewer deadlines than handles, which are u32")]
     fn put(&mut self, place: usize, slot: Slot) {
         self.heap[place] = slot;
-        *self.place_mut(slot.code) = place as u32;
+        *self.place_mut(slot.handle) = place as u32;
     }
 
-    fn place_mut(&mut self, code: u32) -> &mut u32 {
-        let (places, index) = if code & RESERVATION == 0 {
-            (&mut self.seat_places, code as usize)
-        } else {
-            (&mut self.reservation_places, (code & !RESERVATION) as usize)
-        };
-        if index >= places.len() {
-            places.resize(index + 1, NOWHERE);
+    fn place_mut(&mut self, handle: u32) -> &mut u32 {
+        let index = handle as usize;
+        if index >= self.places.len() {
+            self.places.resize(index + 1, NOWHERE);
         }
-        &mut places[index]
+        &mut self.places[index]
     }
-}
-
-const fn code(due: Due) -> u32 {
-    match due {
-        Due::Seat(seat) => seat,
-        Due::Reservation(handle) => handle | RESERVATION,
-    }
-}
-
-const fn decode(code: u32) -> Due {
-    if code & RESERVATION == 0 { Due::Seat(code) } else { Due::Reservation(code & !RESERVATION) }
 }
 
 #[cfg(test)]
@@ -160,25 +130,24 @@ mod tests {
         let mut now = Time(0);
         for _ in 0..50_000 {
             state = mix(state.wrapping_add(0x9e37_79b9_7f4a_7c15));
-            let item = u32::try_from(state % 200).unwrap();
-            let due = if item % 3 == 0 { Due::Reservation(item) } else { Due::Seat(item) };
+            let handle = u32::try_from(state % 200).unwrap();
             match (state >> 32) % 4 {
                 0 | 1 => {
                     let at = Time(now.0 + i64::try_from((state >> 40) % 500).unwrap());
-                    deadlines.set(due, at);
-                    twin.insert(code(due), at);
+                    deadlines.set(handle, at);
+                    twin.insert(handle, at);
                 }
                 2 => {
-                    deadlines.clear(due);
-                    twin.remove(&code(due));
+                    deadlines.clear(handle);
+                    twin.remove(&handle);
                 }
                 _ => {
                     now = Time(now.0 + 20);
                     while let Some(popped) = deadlines.pop(now) {
                         let (first, at) =
-                            twin.iter().map(|(c, at)| (*c, *at)).min_by_key(|(c, at)| (*at, *c)).unwrap();
+                            twin.iter().map(|(h, at)| (*h, *at)).min_by_key(|(h, at)| (*at, *h)).unwrap();
                         assert!(at <= now);
-                        assert_eq!(code(popped), first);
+                        assert_eq!(popped, first);
                         twin.remove(&first);
                     }
                 }

@@ -39,6 +39,7 @@ mod deadlines;
 mod index;
 mod pending;
 mod seat;
+mod soft_locks;
 mod users;
 
 pub use command::{Authority, Caller, Command, Request, SeatList};

@@ -19,6 +19,8 @@ pub struct Seat {
     first_at: Time,
     /// When the soft lock ends, or the refusal.
     until: Time,
+    /// The next soft lock of the same user, while the list is that long.
+    next_lock: SeatRef,
     /// The option's index in the shard.
     option: u16,
     category: u8,
@@ -66,7 +68,15 @@ impl Phase {
 impl Seat {
     #[must_use]
     pub const fn available(option: u16, category: u8) -> Self {
-        Self { who: 0, first_at: Time(0), until: Time(0), option, category, phase: Phase::Available }
+        Self {
+            who: 0,
+            first_at: Time(0),
+            until: Time(0),
+            next_lock: SeatRef(0),
+            option,
+            category,
+            phase: Phase::Available,
+        }
     }
 
     #[must_use]
@@ -88,6 +98,15 @@ impl Seat {
     #[must_use]
     pub const fn soft_lock(&self) -> (Time, Time) {
         (self.first_at, self.until)
+    }
+
+    #[must_use]
+    pub const fn next_lock(&self) -> SeatRef {
+        self.next_lock
+    }
+
+    pub const fn set_next_lock(&mut self, next: SeatRef) {
+        self.next_lock = next;
     }
 
     /// The user of the soft lock, if it is one.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::adjacency::Adjacency;
 use crate::answered::Answered;
 use crate::command::{Command, Request};
-use crate::deadlines::{Deadlines, Due};
+use crate::deadlines::Deadlines;
 use crate::effect::{Effect, Effects, Input, MirrorOp, Reason, SeatChange};
 use crate::entry::{ChainHead, Entry, Fact, RequestMark};
 use crate::ids::{ConcertId, EntryNo, Epoch, OptionId, ReplyTo, ReservationId, SeatNo, ShardId, UserId};
@@ -18,6 +18,7 @@ use crate::pending::{Change, Pending, PendingEntry};
 use crate::reservation::Reservation;
 use crate::seat::{Phase, Seat, SeatRef};
 use crate::settings::Settings;
+use crate::soft_locks::SoftLocks;
 use crate::time::Time;
 use crate::users::Users;
 
@@ -56,6 +57,7 @@ pub struct Shard {
     concerts: Vec<ConcertState>,
     concert_index: Index,
     users: Users,
+    soft_locks: SoftLocks,
 
     reservations: Vec<Option<ReservationState>>,
     free_reservations: Vec<u32>,
@@ -69,7 +71,6 @@ pub struct Shard {
     /// Policies on their way, of concerts that may not be here yet.
     new_policies: BTreeMap<ConcertId, EntryNo>,
     head: ChainHead,
-    soft_locks: usize,
     holds: usize,
 }
 
@@ -145,6 +146,7 @@ impl Shard {
             concerts: Vec::new(),
             concert_index: Index::default(),
             users: Users::default(),
+            soft_locks: SoftLocks::default(),
             reservations: Vec::new(),
             free_reservations: Vec::new(),
             reservation_index: Index::default(),
@@ -154,7 +156,6 @@ impl Shard {
             new_options: BTreeMap::new(),
             new_policies: BTreeMap::new(),
             head: ChainHead::default(),
-            soft_locks: 0,
             holds: 0,
         }
     }
@@ -181,7 +182,8 @@ impl Shard {
             return None;
         }
         let forget = self.answered.oldest().map(|at| at + self.settings.idempotency_horizon);
-        [self.deadlines.next(), forget].into_iter().flatten().min()
+        let soft_lock = self.soft_locks.next(&self.seats);
+        [self.deadlines.next(), soft_lock, forget].into_iter().flatten().min()
     }
 
     /// Decides a command that arrived at `at`, which is before `now` when it had to wait for an entry.
@@ -453,9 +455,8 @@ impl Shard {
         let Some(user) = record.selected_by() else { return };
         let option = self.option(record.option());
         let (id, concert, no) = (option.id, option.concert, SeatNo(seat.0 - option.base));
-        self.users.remove_lock(user, concert, seat);
-        self.deadlines.clear(Due::Seat(seat.0));
-        self.soft_locks -= 1;
+        self.users.remove_lock(user, concert, seat, &mut self.seats);
+        self.soft_locks.remove();
         effects.push(Effect::Mirror(MirrorOp::Unlock { option: id, seat: no }));
         self.change_seat(seat, free, effects);
     }

@@ -42,7 +42,7 @@ impl Shard {
         if !in_bounds || category.is_some_and(|category| !adjacency.has_category(category)) {
             return Err(Refusal::SeatsInvalid);
         }
-        if self.users.locks(user, state.concert).len() + party as usize > SOFT_LOCKS_PER_USER {
+        if self.users.lock_count(user, state.concert) + party as usize > SOFT_LOCKS_PER_USER {
             return Err(Refusal::LimitReached);
         }
         let refused = |seat| self.seat(self.seat_ref(option, seat)).is_refused_to(user, self.now);

@@ -1,6 +1,5 @@
 //! Time: what falls due, and what is forgotten.
 
-use crate::deadlines::Due;
 use crate::effect::Effects;
 use crate::limits::SELECT_COOL_DOWN;
 use crate::reservation::Status;
@@ -14,15 +13,14 @@ impl Shard {
     pub(super) fn fire_due(&mut self, effects: &mut Effects) {
         // Keys first: a forgotten reservation is named by no remembered key.
         self.answered.forget(self.now - self.settings.idempotency_horizon);
-        while let Some(due) = self.deadlines.pop(self.now) {
-            match due {
-                Due::Seat(seat) => self.expire_soft_lock(SeatRef(seat), effects),
-                Due::Reservation(handle) if self.reservation_state(handle).row.is_ended() => {
-                    self.forget_reservation(handle);
-                }
-                Due::Reservation(handle) => {
-                    self.enter(handle, Status::Expired, Time::NEVER, None, effects);
-                }
+        while let Some(seat) = self.soft_locks.pop(self.now, &self.seats) {
+            self.expire_soft_lock(seat, effects);
+        }
+        while let Some(handle) = self.deadlines.pop(self.now) {
+            if self.reservation_state(handle).row.is_ended() {
+                self.forget_reservation(handle);
+            } else {
+                self.enter(handle, Status::Expired, Time::NEVER, None, effects);
             }
         }
     }

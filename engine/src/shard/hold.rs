@@ -1,7 +1,6 @@
 //! Hold: turn soft locks into a reservation that waits for payment.
 
 use crate::command::{Request, SeatList};
-use crate::deadlines::Due;
 use crate::effect::Effects;
 use crate::entry::Fact;
 use crate::ids::{OptionId, ReservationId};
@@ -28,9 +27,9 @@ impl Shard {
         let row = self.new_reservation(id, Kind::Sale, index, seats, request, deadline);
         for no in row.seats.iter() {
             let seat = self.seat_ref(index, no);
-            self.users.remove_lock(row.user, self.option(index).concert, seat);
-            self.deadlines.clear(Due::Seat(seat.0));
-            self.soft_locks -= 1;
+            let concert = self.option(index).concert;
+            self.users.remove_lock(row.user, concert, seat, &mut self.seats);
+            self.soft_locks.remove();
         }
         self.users.add_reservation(row.user, self.option(index).concert);
         self.create(index, row, request, effects)

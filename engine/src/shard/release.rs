@@ -48,7 +48,7 @@ impl Shard {
     fn selected_in(&self, option: u16, user: UserId) -> SeatList {
         let state = self.option(option);
         let range = state.base..state.base + state.layout.seat_count();
-        let locks = self.users.locks(user, state.concert).iter().filter(|seat| range.contains(&seat.0));
+        let locks = self.users.locks(user, state.concert, &self.seats).filter(|seat| range.contains(&seat.0));
         let mut seats: SeatList = locks.map(|seat| SeatNo(seat.0 - state.base)).collect();
         seats.sort();
         seats

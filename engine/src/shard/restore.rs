@@ -1,7 +1,6 @@
 //! Restore: the ledger's rows are taken over, the mirror's soft locks added where nothing contradicts.
 
 use crate::answered::{Record, ScopedKey};
-use crate::deadlines::Due;
 use crate::entry::{Answered, Restored, RestoredOption, SoftLock, Told};
 use crate::ids::{OptionId, ReservationId, SeatNo};
 use crate::limits::{OPTIONS_PER_SHARD, SEATS_PER_SHARD, SOFT_LOCKS_PER_USER};
@@ -140,14 +139,13 @@ impl Shard {
         let concert = state.concert;
         let is_free = lock.seat.0 < state.layout.seat_count() && state.adjacency.is_free(lock.seat);
         let on_sale = state.status == OptionStatus::OnSale;
-        let has_room = self.users.locks(lock.user, concert).len() < SOFT_LOCKS_PER_USER;
+        let has_room = self.users.lock_count(lock.user, concert) < SOFT_LOCKS_PER_USER;
         if !is_free || !on_sale || !has_room || lock.expires_at <= self.now {
             return;
         }
         let seat = SeatRef(state.base + lock.seat.0);
-        self.users.add_lock(lock.user, concert, seat);
-        self.soft_locks += 1;
-        self.deadlines.set(Due::Seat(seat.0), lock.expires_at);
+        self.users.add_lock(lock.user, concert, seat, &mut self.seats);
+        self.soft_locks.add(seat, lock.expires_at, &self.seats);
         self.seats[seat.0 as usize].select(lock.user, lock.first_at, lock.expires_at);
         self.options[usize::from(index)].adjacency.set_free(lock.seat, false);
     }

@@ -1,7 +1,6 @@
 //! Select: soft-lock named seats, all or none; the owner's second select renews.
 
 use crate::command::{Request, SeatList};
-use crate::deadlines::Due;
 use crate::effect::{Effect, Effects, MirrorOp};
 use crate::entry::SoftLock;
 use crate::ids::{OptionId, UserId};
@@ -43,7 +42,7 @@ impl Shard {
                 phase => conflicts.push(no, phase.as_conflict()),
             }
         }
-        let held = self.users.locks(user, self.option(option).concert).len();
+        let held = self.users.lock_count(user, self.option(option).concert);
         if held + seats.len() - mine > SOFT_LOCKS_PER_USER {
             Err(Refusal::LimitReached)
         } else if refused {
@@ -76,16 +75,16 @@ impl Shard {
         let record = self.seat(seat);
         let option = self.option(record.option());
         let (id, concert, no) = (option.id, option.concert, crate::ids::SeatNo(seat.0 - option.base));
-        let first_at = match record.phase() {
-            Phase::Selecting => record.soft_lock().0,
-            _ => {
-                self.users.add_lock(user, concert, seat);
-                self.soft_locks += 1;
-                self.now
-            }
-        };
-        let expires_at = (self.now + self.settings.select_ttl).min(first_at + self.settings.select_max_age);
-        self.deadlines.set(Due::Seat(seat.0), expires_at);
+        let (ttl, max_age) = (self.settings.select_ttl, self.settings.select_max_age);
+        let renewed = record.phase() == Phase::Selecting;
+        let first_at = if renewed { record.soft_lock().0 } else { self.now };
+        let expires_at = (self.now + ttl).min(first_at + max_age);
+        if renewed {
+            self.soft_locks.renew(seat, expires_at, &self.seats);
+        } else {
+            self.users.add_lock(user, concert, seat, &mut self.seats);
+            self.soft_locks.add(seat, expires_at, &self.seats);
+        }
         let lock = SoftLock { option: id, seat: no, user, first_at, expires_at };
         effects.push(Effect::Mirror(MirrorOp::Lock(lock)));
         self.change_seat(seat, |seat| seat.select(user, first_at, expires_at), effects);

@@ -2,7 +2,6 @@
 //! and by anybody who wants to know the rules.
 
 use crate::command::{Authority, Caller, Command, Request};
-use crate::deadlines::Due;
 use crate::effect::{Effect, Effects, MirrorOp};
 use crate::entry::Fact;
 use crate::ids::ReservationId;
@@ -119,7 +118,7 @@ impl Shard {
         let change = Change::Reservation { handle, row: row.clone() };
         let no = self.append(request, change, Fact::Reservation(row), effects);
         self.reservation_state_mut(handle).pending = Some(no);
-        self.deadlines.clear(Due::Reservation(handle));
+        self.deadlines.clear(handle);
         no
     }
 
@@ -177,15 +176,14 @@ impl Shard {
     /// When the row expires, or, once it has ended, when it leaves memory.
     pub(super) fn set_reservation_deadline(&mut self, handle: u32) {
         let row = &self.reservation_state(handle).row;
-        let due = Due::Reservation(handle);
         if row.is_ended() {
             let at = row.changed_at + self.settings.idempotency_horizon;
-            self.deadlines.set(due, at);
+            self.deadlines.set(handle, at);
         } else if row.deadline == Time::NEVER {
-            self.deadlines.clear(due);
+            self.deadlines.clear(handle);
         } else {
             let at = row.deadline;
-            self.deadlines.set(due, at);
+            self.deadlines.set(handle, at);
         }
     }
 }

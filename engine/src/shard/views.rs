@@ -59,7 +59,7 @@ impl Shard {
     #[must_use]
     pub fn load(&self) -> Load {
         Load {
-            soft_locks: self.soft_locks,
+            soft_locks: self.soft_locks.len(),
             holds: self.holds,
             reservations: self.reservations.len() - self.free_reservations.len(),
             answered_keys: self.answered.len(),

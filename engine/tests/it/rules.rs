@@ -13,7 +13,7 @@ fn select_is_all_or_nothing_and_renews() {
         u1 select 3              => m+3; ok renewed 3 until 40
         u1 select 3 4 2          => m+3; m+4; m+2; 2:SELECTING; ok selected 3 4 2 until 40
         +29                      => m-5; 5:AVAILABLE
-        +2                       => m-2; 2:AVAILABLE; m-3; 3:AVAILABLE; m-4; 4:AVAILABLE
+        +2                       => m-3; 3:AVAILABLE; m-4; 4:AVAILABLE; m-2; 2:AVAILABLE
         ",
     );
 }
