@@ -32,12 +32,12 @@ pub(super) fn is_visible(row: &Reservation, caller: Caller) -> bool {
 /// Judges a transition that arrived at `at`.
 pub(super) fn rule(row: &Reservation, command: &Command, at: Time, settings: &Settings) -> Ruling {
     use Status::{Cancelled, Confirmed, Expired, Hold, Paying, Refunded};
+    if matches!(row.status, Hold | Paying) && at >= row.deadline {
+        return Ruling::Lapsed;
+    }
     let is_block = row.kind == Kind::Block;
     if is_block != matches!(command, Command::Unblock { .. }) {
         return Ruling::No(Refusal::ReservationState(row.status));
-    }
-    if matches!(row.status, Hold | Paying) && at >= row.deadline {
-        return Ruling::Lapsed;
     }
     match (command, row.status) {
         (Command::StartPaying { .. }, Paying)
