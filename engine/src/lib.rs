@@ -32,6 +32,7 @@ pub mod entry;
 pub mod reservation;
 
 pub mod shard;
+pub mod sim;
 
 mod adjacency;
 mod answered;

@@ -1,0 +1,230 @@
+//! Runs the simulator: many seeds for a verdict and a rate, or one seed with its trace.
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use engine::sim::options::{Canary, Options};
+use engine::sim::prng::mix;
+use engine::sim::trace::Keep;
+use engine::sim::{Failure, Outcome, run, run_traced};
+
+const HELP: &str = "\
+Runs the shard in a small hostile world and compares it with a naive twin.
+
+Usage: sim [--seeds N] [--start N] [--threads N] [--canary BUG]
+       sim --seed N [--canary BUG]
+
+  --seeds N     run this many seeds (default 10000); the combined digest is the same on every run
+  --start N     begin with this seed (default 0)
+  --threads N   use this many threads (default: one per core); the digest does not depend on it
+  --seed N      run one seed and print its options and everything that happens
+  --canary BUG  plant a known bug, which must be found; `list` names them, `all` tries each in turn
+  --help        print this
+
+Exit: 0 when every seed is clean, 1 when a seed fails (with --canary all: when a bug is not found),
+2 when the arguments make no sense.
+";
+
+/// What the command line asks for.
+struct Args {
+    seeds: u64,
+    start: u64,
+    threads: usize,
+    seed: Option<u64>,
+    canary: Option<Canary>,
+    canaries: Option<Canaries>,
+}
+
+enum Canaries {
+    List,
+    All,
+}
+
+fn main() -> ExitCode {
+    let args = match parse(std::env::args().skip(1)) {
+        Ok(Some(args)) => args,
+        Ok(None) => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        Err(why) => {
+            eprintln!("sim: {why}\n\n{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    // A panic is reported once, with its seed; the run goes on in silence.
+    std::panic::set_hook(Box::new(|_| {}));
+    match (&args.canaries, args.seed) {
+        (Some(Canaries::List), _) => {
+            for canary in Canary::ALL {
+                println!("{}", canary.name());
+            }
+            ExitCode::SUCCESS
+        }
+        (Some(Canaries::All), _) => try_canaries(&args),
+        (None, Some(seed)) => replay(seed, args.canary),
+        (None, None) => run_many(&args),
+    }
+}
+
+fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Args>, String> {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut parsed = Args { seeds: 10_000, start: 0, threads, seed: None, canary: None, canaries: None };
+    while let Some(flag) = args.next() {
+        if flag == "--help" || flag == "-h" {
+            return Ok(None);
+        }
+        let known = ["--seeds", "--start", "--threads", "--seed", "--canary"];
+        if !known.contains(&flag.as_str()) {
+            return Err(format!("`{flag}` is not an option"));
+        }
+        let value = args.next().ok_or_else(|| format!("{flag} needs a value"))?;
+        let number = || value.parse().map_err(|_| format!("{flag} needs a number, not `{value}`"));
+        match flag.as_str() {
+            "--seeds" => parsed.seeds = number()?,
+            "--start" => parsed.start = number()?,
+            "--seed" => parsed.seed = Some(number()?),
+            "--threads" => {
+                parsed.threads = usize::try_from(number()?).unwrap_or(usize::MAX).clamp(1, 256);
+            }
+            _ => match value.as_str() {
+                "all" => parsed.canaries = Some(Canaries::All),
+                "list" => parsed.canaries = Some(Canaries::List),
+                name => {
+                    let canary = Canary::from_name(name);
+                    parsed.canary = Some(canary.ok_or_else(|| format!("no canary is called `{name}`"))?);
+                }
+            },
+        }
+    }
+    Ok(Some(parsed))
+}
+
+/// All seeds, on all threads. Digests are added up, so their order does not matter.
+fn run_many(args: &Args) -> ExitCode {
+    let started = now();
+    let totals = Mutex::new(Totals::default());
+    let (next, end) = (AtomicU64::new(args.start), args.start.saturating_add(args.seeds));
+    std::thread::scope(|scope| {
+        for _ in 0..args.threads {
+            scope.spawn(|| {
+                let mut mine = Totals::default();
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end || mine.failure.is_some() {
+                        break;
+                    }
+                    mine.add(seed, run(seed, args.canary));
+                    if mine.failure.is_some() {
+                        next.store(end, Ordering::Relaxed);
+                    }
+                }
+                totals.lock().expect("no thread panics with the lock").merge(mine);
+            });
+        }
+    });
+    let seconds = started.elapsed().as_secs_f64();
+    let totals = totals.into_inner().expect("no thread panics with the lock");
+    if let Some(failure) = totals.failure {
+        report(&failure);
+        return ExitCode::FAILURE;
+    }
+    let rate = args.seeds as f64 / seconds;
+    println!(
+        "{} seeds from {}: {} steps, {} entries, {} crashes",
+        args.seeds, args.start, totals.steps, totals.entries, totals.crashes
+    );
+    println!("{rate:.0} seeds/s on {} threads, {seconds:.1} s", args.threads);
+    println!("digest {:016x}", totals.digest);
+    ExitCode::SUCCESS
+}
+
+#[derive(Default)]
+struct Totals {
+    digest: u64,
+    steps: u64,
+    entries: u64,
+    crashes: u64,
+    failure: Option<Box<Failure>>,
+}
+
+impl Totals {
+    fn add(&mut self, seed: u64, outcome: Result<Outcome, Box<Failure>>) {
+        match outcome {
+            Err(failure) => self.failure = Some(failure),
+            Ok(outcome) => {
+                self.digest = self.digest.wrapping_add(mix(outcome.digest ^ mix(seed)));
+                self.steps += outcome.step_count;
+                self.entries += outcome.entry_count;
+                self.crashes += u64::from(outcome.crash_count);
+            }
+        }
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.digest = self.digest.wrapping_add(other.digest);
+        self.steps += other.steps;
+        self.entries += other.entries;
+        self.crashes += other.crashes;
+        self.failure = self.failure.take().or(other.failure);
+    }
+}
+
+fn report(failure: &Failure) {
+    let Options { seed, canary, .. } = &failure.options;
+    for line in &failure.trace {
+        println!("{line}");
+    }
+    println!("\n{:#?}", failure.options);
+    println!("\nseed {seed} fails: {}", failure.why);
+    let canary = canary.map(|canary| format!(" --canary {}", canary.name())).unwrap_or_default();
+    println!("replay: cargo run -p engine --release --bin sim -- --seed {seed}{canary}");
+}
+
+fn replay(seed: u64, canary: Option<Canary>) -> ExitCode {
+    println!("{:#?}\n", Options { canary, ..Options::of_seed(seed) });
+    let (outcome, lines) = run_traced(seed, canary, Keep::All);
+    for line in lines {
+        println!("{line}");
+    }
+    match outcome {
+        Ok(outcome) => {
+            println!("\nseed {seed} is clean: {outcome:?}");
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            println!("\nseed {seed} fails: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Each planted bug must be found within the seeds.
+fn try_canaries(args: &Args) -> ExitCode {
+    let mut missed = 0;
+    for canary in Canary::ALL {
+        let mut seeds = args.start..args.start.saturating_add(args.seeds);
+        match seeds.find_map(|seed| run(seed, Some(canary)).err()) {
+            Some(failure) => {
+                let why = failure.why.lines().next().unwrap_or_default();
+                println!("{}: found by seed {}: {why}", canary.name(), failure.options.seed);
+            }
+            None => {
+                println!("{}: NOT FOUND in {} seeds", canary.name(), args.seeds);
+                missed += 1;
+            }
+        }
+    }
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The one look at a real clock, for the rate.
+#[expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "measures the simulator, not the shard"
+)]
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}

@@ -1,0 +1,61 @@
+//! The simulator: the shard in a small hostile world, seed by seed.
+//!
+//! Nothing in the engine imports this module. It runs the very code that production runs, with a fake
+//! ledger, a fake mirror and a fake clock that do everything the real ones may do, only more often.
+//! A seed decides everything: the same seed gives the same run, on every machine.
+//!
+//! Reading order: `options` (what a seed makes of its world), `world` (what happens), `workload` (what
+//! clients ask), `shadow` (what must be answered: the naive twin), `auditor` (what must be true).
+//! Around the shard: `clock`, `writer` → `ledger`, `pipe` → `mirror`.
+
+pub mod auditor;
+mod clock;
+mod ledger;
+mod mirror;
+pub mod options;
+mod pipe;
+pub mod prng;
+pub mod shadow;
+pub mod trace;
+pub mod workload;
+mod world;
+mod writer;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use options::{Canary, Options};
+use trace::{Keep, Trace};
+pub use world::Outcome;
+
+/// A seed that broke an invariant, with what is needed to see why.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    pub options: Options,
+    pub why: String,
+    pub trace: Vec<String>,
+}
+
+/// Runs one seed.
+///
+/// # Errors
+/// The invariant it broke.
+pub fn run(seed: u64, canary: Option<Canary>) -> Result<Outcome, Box<Failure>> {
+    run_traced(seed, canary, Keep::Nothing).0.map_err(|why| {
+        let (_, trace) = run_traced(seed, canary, Keep::Last(80));
+        let options = Options { canary, ..Options::of_seed(seed) };
+        Box::new(Failure { options, why, trace })
+    })
+}
+
+/// Runs one seed and keeps what happened. A panic of the shard is a failure like any other.
+pub fn run_traced(seed: u64, canary: Option<Canary>, keep: Keep) -> (Result<Outcome, String>, Vec<String>) {
+    let options = Options { canary, ..Options::of_seed(seed) };
+    let mut trace = Trace::new(keep);
+    let run = AssertUnwindSafe(|| world::World::new(options, &mut trace).run());
+    let outcome = catch_unwind(run).unwrap_or_else(|panic| {
+        let why = panic.downcast_ref::<String>().map(String::as_str);
+        let why = why.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        Err(format!("panicked: {why}"))
+    });
+    (outcome, trace.lines().map(str::to_owned).collect())
+}
