@@ -9,6 +9,8 @@ use engine::{
 };
 use tokio::time::Instant;
 
+pub use crate::feed::Snapshot;
+
 /// Cheap to clone; one for the whole process.
 #[derive(Clone)]
 pub struct Handle {}
@@ -93,25 +95,5 @@ impl Handle {
     #[must_use]
     pub fn statuses(&self) -> Vec<(ShardId, ShardStatus)> {
         todo!()
-    }
-}
-
-/// The public state of an option's seats at one point of its feed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Snapshot {
-    pub option: OptionId,
-    pub epoch: Epoch,
-    pub feed_seq: u64,
-    pub seat_count: u32,
-    /// Seats per state, indexed by `SeatState as usize`.
-    pub counts: [u32; 4],
-    /// Two bits a seat, seat i in bits 2·(i mod 4) of byte i/4.
-    pub map: Vec<u8>,
-}
-
-impl Snapshot {
-    #[must_use]
-    pub fn state(&self, seat: usize) -> SeatState {
-        SeatState::from_bits(self.map[seat / 4] >> (2 * (seat % 4)))
     }
 }

@@ -10,6 +10,8 @@
 pub mod ports;
 pub mod row;
 
+pub mod clock;
+pub mod feed;
 pub mod handle;
 pub mod observe;
 pub mod system;

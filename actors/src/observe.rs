@@ -1,12 +1,370 @@
 //! What the actors count and time, under the names of `protocol.md` §5.
+//!
+//! Handles are resolved once, at start: a click costs one atomic add, never a lookup by label.
 
-use prometheus_client::registry::Registry;
+use std::sync::Arc;
+
+use engine::{Command, Outcome, ShardId};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
 
 /// Cheap to clone; one for the whole process.
-#[derive(Clone, Debug, Default)]
-pub struct Metrics {}
+#[derive(Clone, Debug)]
+pub struct Metrics(Arc<Inner>);
+
+/// The operations of [`Command::op`], in the order of [`op_index`].
+const OPS: [&str; 13] = [
+    "select",
+    "select_best",
+    "release",
+    "hold",
+    "start_paying",
+    "confirm",
+    "cancel",
+    "refund",
+    "block",
+    "unblock",
+    "add_option",
+    "set_option_status",
+    "set_policy",
+];
+
+/// `OK`, the refusals by their number, then what is unavailable.
+const CODES: [&str; 16] = [
+    "OK",
+    "OPTION_UNKNOWN",
+    "REQUEST_REUSED",
+    "PASS_REQUIRED",
+    "OPTION_CLOSED",
+    "SEATS_INVALID",
+    "LIMIT_REACHED",
+    "SELECT_TOO_LONG",
+    "SEAT_TAKEN",
+    "NOT_SELECTED",
+    "NO_SEATS_TOGETHER",
+    "RESERVATION_UNKNOWN",
+    "HOLD_EXPIRED",
+    "RESERVATION_STATE",
+    "OVERLOADED",
+    "LEDGER_UNAVAILABLE",
+];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CommandLabels {
+    op: &'static str,
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OpLabels {
+    op: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShardLabels {
+    shard: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+#[derive(Debug)]
+struct Inner {
+    commands: Family<CommandLabels, Counter>,
+    command_handles: Vec<[Counter; CODES.len()]>,
+    command_seconds: Family<OpLabels, Histogram, fn() -> Histogram>,
+    command_seconds_handles: Vec<Histogram>,
+    shard_inflight: Family<ShardLabels, Gauge>,
+    shards_owned: Gauge,
+    lease_renew_seconds: Histogram,
+    lease_lost: Family<ReasonLabels, Counter>,
+    ledger_commit_seconds: Histogram,
+    ledger_batch_entries: Histogram,
+    ledger_backlog: Gauge,
+    ledger_unknown: Counter,
+    ledger_fenced: Counter,
+    mirror_lag_seconds: Histogram,
+    mirror_backlog: Gauge,
+    mirror_up: Gauge,
+    shard_halts: Counter,
+    feed_lag_seconds: Histogram,
+    soft_locks: Gauge,
+    holds: Gauge,
+    expired: Family<KindLabels, Counter>,
+    expired_handles: [Counter; 2],
+}
+
+/// Bounds from a microsecond to ten seconds, four to a decade.
+fn seconds() -> Histogram {
+    const BOUNDS: [f64; 29] = [
+        1e-6, 1.8e-6, 3.2e-6, 5.6e-6, 1e-5, 1.8e-5, 3.2e-5, 5.6e-5, 1e-4, 1.8e-4, 3.2e-4, 5.6e-4, 1e-3,
+        1.8e-3, 3.2e-3, 5.6e-3, 1e-2, 1.8e-2, 3.2e-2, 5.6e-2, 0.1, 0.18, 0.32, 0.56, 1.0, 1.8, 3.2, 5.6,
+        10.0,
+    ];
+    Histogram::new(BOUNDS)
+}
+
+/// Powers of two up to the cap of a batch.
+fn entries() -> Histogram {
+    Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0])
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let commands = Family::<CommandLabels, Counter>::default();
+        let counter = |op, code| commands.get_or_create_owned(&CommandLabels { op, code });
+        let command_handles = OPS.map(|op| CODES.map(|code| counter(op, code))).into();
+        let command_seconds = Family::<OpLabels, Histogram, fn() -> Histogram>::new_with_constructor(seconds);
+        let command_seconds_handles =
+            OPS.map(|op| command_seconds.get_or_create_owned(&OpLabels { op })).into();
+        let expired = Family::<KindLabels, Counter>::default();
+        let expired_handles =
+            ["SOFT_LOCK", "HOLD"].map(|kind| expired.get_or_create_owned(&KindLabels { kind }));
+        Self(Arc::new(Inner {
+            commands,
+            command_handles,
+            command_seconds,
+            command_seconds_handles,
+            shard_inflight: Family::default(),
+            shards_owned: Gauge::default(),
+            lease_renew_seconds: seconds(),
+            lease_lost: Family::default(),
+            ledger_commit_seconds: seconds(),
+            ledger_batch_entries: entries(),
+            ledger_backlog: Gauge::default(),
+            ledger_unknown: Counter::default(),
+            ledger_fenced: Counter::default(),
+            mirror_lag_seconds: seconds(),
+            mirror_backlog: Gauge::default(),
+            mirror_up: Gauge::default(),
+            shard_halts: Counter::default(),
+            feed_lag_seconds: seconds(),
+            soft_locks: Gauge::default(),
+            holds: Gauge::default(),
+            expired,
+            expired_handles,
+        }))
+    }
+}
 
 impl Metrics {
     /// Puts every metric into the registry, `hotseat_` before each name.
-    pub fn register(&self, _registry: &mut Registry) {}
+    #[rustfmt::skip]
+    pub fn register(&self, registry: &mut Registry) {
+        let m = &self.0;
+        let r = registry.sub_registry_with_prefix("hotseat");
+        r.register("commands", "Commands decided, by operation and verdict", m.commands.clone());
+        r.register_with_unit("command", "From arrival at the owner to the answer; clicks are sampled", Unit::Seconds, m.command_seconds.clone());
+        r.register("shard_inflight", "Commands sent to a shard and not yet decided", m.shard_inflight.clone());
+        r.register("shards_owned", "Shards this node serves", m.shards_owned.clone());
+        r.register_with_unit("lease_renew", "One renewal of all leases", Unit::Seconds, m.lease_renew_seconds.clone());
+        r.register("lease_lost", "Leases lost, by reason", m.lease_lost.clone());
+        r.register_with_unit("ledger_commit", "One batch, from sent to committed", Unit::Seconds, m.ledger_commit_seconds.clone());
+        r.register("ledger_batch_entries", "Entries of a committed batch", m.ledger_batch_entries.clone());
+        r.register("ledger_backlog", "Entries that the ledger has not answered", m.ledger_backlog.clone());
+        r.register("ledger_unknown", "Batches whose outcome was unknown and that were written again", m.ledger_unknown.clone());
+        r.register("ledger_fenced", "Shards' parts of batches that came out fenced", m.ledger_fenced.clone());
+        r.register_with_unit("mirror_lag", "From a change in memory to the mirror's acknowledgement", Unit::Seconds, m.mirror_lag_seconds.clone());
+        r.register("mirror_backlog", "Changes that the mirror has not acknowledged", m.mirror_backlog.clone());
+        r.register("mirror_up", "1 while the mirror answers", m.mirror_up.clone());
+        r.register("shard_halts", "Shards that stopped themselves and were restored", m.shard_halts.clone());
+        r.register_with_unit("feed_lag", "From a change in memory to the snapshot that shows it", Unit::Seconds, m.feed_lag_seconds.clone());
+        r.register("soft_locks", "Seats SELECTING on this node", m.soft_locks.clone());
+        r.register("holds", "Reservations waiting for payment on this node", m.holds.clone());
+        r.register("expired", "Soft locks and holds that ran out", m.expired.clone());
+    }
+
+    /// A command was decided, or answered later with `outcome`.
+    pub fn command(&self, op: Op, outcome: &Outcome) {
+        self.0.command_handles[op.0][code_index(outcome)].inc();
+    }
+
+    /// How long a command took at its owner, in seconds.
+    pub fn command_seconds(&self, op: Op) -> &Histogram {
+        &self.0.command_seconds_handles[op.0]
+    }
+
+    /// The gauge of a shard's undecided commands; resolve once per shard.
+    #[must_use]
+    pub fn shard_inflight(&self, shard: ShardId) -> Gauge {
+        self.0.shard_inflight.get_or_create_owned(&ShardLabels { shard: shard.0 })
+    }
+
+    #[must_use]
+    pub fn shards_owned(&self) -> &Gauge {
+        &self.0.shards_owned
+    }
+
+    #[must_use]
+    pub fn lease_renew_seconds(&self) -> &Histogram {
+        &self.0.lease_renew_seconds
+    }
+
+    /// A shard's lease was lost; `reason` is one of a few fixed words.
+    pub fn lease_lost(&self, reason: &'static str) {
+        self.0.lease_lost.get_or_create_owned(&ReasonLabels { reason }).inc();
+    }
+
+    #[must_use]
+    pub fn ledger_commit_seconds(&self) -> &Histogram {
+        &self.0.ledger_commit_seconds
+    }
+
+    #[must_use]
+    pub fn ledger_batch_entries(&self) -> &Histogram {
+        &self.0.ledger_batch_entries
+    }
+
+    #[must_use]
+    pub fn ledger_backlog(&self) -> &Gauge {
+        &self.0.ledger_backlog
+    }
+
+    #[must_use]
+    pub fn ledger_unknown(&self) -> &Counter {
+        &self.0.ledger_unknown
+    }
+
+    #[must_use]
+    pub fn ledger_fenced(&self) -> &Counter {
+        &self.0.ledger_fenced
+    }
+
+    #[must_use]
+    pub fn mirror_lag_seconds(&self) -> &Histogram {
+        &self.0.mirror_lag_seconds
+    }
+
+    #[must_use]
+    pub fn mirror_backlog(&self) -> &Gauge {
+        &self.0.mirror_backlog
+    }
+
+    #[must_use]
+    pub fn mirror_up(&self) -> &Gauge {
+        &self.0.mirror_up
+    }
+
+    #[must_use]
+    pub fn shard_halts(&self) -> &Counter {
+        &self.0.shard_halts
+    }
+
+    #[must_use]
+    pub fn feed_lag_seconds(&self) -> &Histogram {
+        &self.0.feed_lag_seconds
+    }
+
+    #[must_use]
+    pub fn soft_locks(&self) -> &Gauge {
+        &self.0.soft_locks
+    }
+
+    #[must_use]
+    pub fn holds(&self) -> &Gauge {
+        &self.0.holds
+    }
+
+    /// A soft lock ran out.
+    #[must_use]
+    pub fn expired_soft_locks(&self) -> &Counter {
+        &self.0.expired_handles[0]
+    }
+
+    /// A hold expired.
+    #[must_use]
+    pub fn expired_holds(&self) -> &Counter {
+        &self.0.expired_handles[1]
+    }
+}
+
+/// An operation, resolved to its handles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Op(usize);
+
+impl Op {
+    #[must_use]
+    pub const fn of(command: &Command) -> Self {
+        Self(match command {
+            Command::Select { .. } => 0,
+            Command::SelectBest { .. } => 1,
+            Command::Release { .. } => 2,
+            Command::Hold { .. } => 3,
+            Command::StartPaying { .. } => 4,
+            Command::Confirm { .. } => 5,
+            Command::Cancel { .. } => 6,
+            Command::Refund { .. } => 7,
+            Command::Block { .. } => 8,
+            Command::Unblock { .. } => 9,
+            Command::AddOption { .. } => 10,
+            Command::SetOptionStatus { .. } => 11,
+            Command::SetPolicy { .. } => 12,
+        })
+    }
+}
+
+fn code_index(outcome: &Outcome) -> usize {
+    match outcome {
+        Outcome::Granted(_) => 0,
+        Outcome::Refused(refusal) => refusal.number().into(),
+        Outcome::Unavailable(engine::Unavailable::Overloaded) => 14,
+        Outcome::Unavailable(engine::Unavailable::Ledger) => 15,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::{Granted, OptionId, Refusal, SeatList, Unavailable};
+
+    use super::*;
+
+    #[test]
+    fn every_code_is_counted_under_its_name() {
+        let metrics = Metrics::default();
+        let op = Op::of(&Command::Select { option: OptionId(1), seats: SeatList::default() });
+        let outcomes = [
+            Outcome::Granted(Granted::Done),
+            Outcome::Refused(Refusal::OptionUnknown),
+            Outcome::Refused(Refusal::HoldExpired),
+            Outcome::Unavailable(Unavailable::Overloaded),
+            Outcome::Unavailable(Unavailable::Ledger),
+        ];
+        for outcome in &outcomes {
+            metrics.command(op, outcome);
+        }
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for code in ["OK", "OPTION_UNKNOWN", "HOLD_EXPIRED", "OVERLOADED", "LEDGER_UNAVAILABLE"] {
+            let line = format!("hotseat_commands_total{{op=\"select\",code=\"{code}\"}} 1");
+            assert!(text.contains(&line), "no {line} in\n{text}");
+        }
+        assert_eq!(text.matches("hotseat_commands_total{op=\"hold\"").count(), CODES.len());
+        assert!(text.contains("hotseat_ledger_commit_seconds_count 0"));
+    }
+
+    #[test]
+    fn codes_stand_in_the_order_of_their_numbers() {
+        let refusals = [
+            (Refusal::OptionUnknown, 1),
+            (Refusal::SeatTaken(engine::outcome::Conflicts::default()), 8),
+            (Refusal::ReservationState(engine::Status::Hold), 13),
+        ];
+        for (refusal, number) in refusals {
+            assert_eq!(CODES[number], refusal.code());
+            assert_eq!(usize::from(refusal.number()), number);
+        }
+    }
 }
