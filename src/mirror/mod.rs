@@ -1,1 +1,3 @@
-//! (Scaffold.)
+//! The crash-recovery copy of the soft locks.
+
+pub mod local;

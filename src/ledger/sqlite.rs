@@ -1,0 +1,135 @@
+//! The ledger of a single node: one SQLite file in the data directory.
+//!
+//! One connection writes, a few read. Every write is one transaction (`BEGIN IMMEDIATE`), so what the
+//! Postgres ledger needs row locks for is serial here; fence, counts and unique indexes are the same. An
+//! exclusive lock on `DATA/lock` proves that every other owner of a lease is dead. The database itself
+//! stays in WAL mode without exclusive locking, so that an audit reads beside a running server.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use actors::ports::LedgerError;
+use engine::{Span, Time};
+use sqlx::SqlitePool;
+
+pub use self::error::OpenError;
+pub use self::open::{Migrated, migrate};
+use self::plans::PlanCache;
+use self::writer::Writer;
+
+mod error;
+mod open;
+mod plans;
+mod writer;
+
+/// The database, inside the data directory.
+pub const LEDGER_FILE: &str = "ledger.db";
+/// The file whose lock says that the data directory is in use.
+pub const LOCK_FILE: &str = "lock";
+
+/// How to open a ledger.
+#[derive(Clone, Debug)]
+pub struct SqliteOptions {
+    /// The data directory; made where it is missing.
+    pub dir: PathBuf,
+    /// How many shards the cluster has. Fixed when the directory is first opened.
+    pub shards: u16,
+    /// Random per process.
+    pub owner: u128,
+    pub node: String,
+    pub public_url: String,
+    pub peer_url: String,
+    /// How long a lease lives without renewal.
+    pub lease_ttl: Span,
+    pub durability: Durability,
+    pub access: Access,
+}
+
+/// What a commit waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Each commit is flushed to the disk.
+    #[default]
+    Full,
+    /// The operating system flushes when it likes: a power failure may lose the last commits, a crash
+    /// of the process none. The file is never corrupted.
+    Relaxed,
+}
+
+/// Whether this process is the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Takes `DATA/lock` and writes.
+    Own,
+    /// Reads beside a running server; anything that writes answers `Unavailable`.
+    Read,
+}
+
+/// The ledger, the catalogue and the source of audits, in one file.
+#[derive(Debug)]
+pub struct SqliteLedger {
+    options: SqliteOptions,
+    clock: Clock,
+    /// `None` with [`Access::Read`].
+    writer: Option<Writer>,
+    readers: SqlitePool,
+    plans: PlanCache,
+    /// Held for as long as the ledger is open. Declared last: the database closes first.
+    lock: Option<File>,
+}
+
+impl SqliteLedger {
+    /// Opens the ledger of a data directory. With [`Access::Own`] the directory is made and its schema
+    /// brought up to date where needed, and leases of other owners, who must be dead, become free.
+    ///
+    /// # Errors
+    /// One variant per thing an operator can meet; its text says what to do.
+    pub async fn open(options: SqliteOptions) -> Result<Arc<Self>, OpenError> {
+        open::open(options).await.map(Arc::new)
+    }
+
+    /// Closes the connections, which folds the write-ahead log into the database, and gives the
+    /// directory back. Without it nothing is lost: the next opening does the rest.
+    pub async fn close(&self) {
+        if let Some(writer) = &self.writer {
+            writer.close().await;
+        }
+        self.readers.close().await;
+        if let Some(lock) = &self.lock
+            && let Err(error) = lock.unlock()
+        {
+            tracing::warn!(%error, "the data directory stays locked until this process ends");
+        }
+    }
+
+    fn writer(&self) -> Result<&Writer, LedgerError> {
+        self.writer.as_ref().ok_or_else(|| {
+            LedgerError::Unavailable("it is open for reading only, beside a running server".to_owned())
+        })
+    }
+}
+
+/// Ledger time: the wall clock once, then the monotonic clock, never below the newest event.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    base: Time,
+    started: Instant,
+}
+
+impl Clock {
+    fn start(newest_event: Time) -> Self {
+        Self { base: wall_clock().max(newest_event), started: Instant::now() }
+    }
+
+    fn now(&self) -> Time {
+        let elapsed = i64::try_from(self.started.elapsed().as_micros()).unwrap_or(i64::MAX);
+        self.base + Span(elapsed)
+    }
+}
+
+fn wall_clock() -> Time {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
