@@ -13,6 +13,7 @@ pub mod row;
 pub mod clock;
 pub mod feed;
 pub mod handle;
+pub mod mirror;
 pub mod observe;
 pub mod system;
 pub mod writer;

@@ -1,0 +1,181 @@
+//! Mirroring against a mirror that obeys the protocol, and can be made to fail.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use engine::UserId;
+use tokio::sync::mpsc;
+
+use super::*;
+
+const OPTION: OptionId = OptionId(7);
+
+/// (epoch, op) and the soft locks, as architecture §8 has them.
+#[derive(Default)]
+struct Book {
+    stands: Mutex<Option<(Epoch, u64)>>,
+    locks: Mutex<BTreeMap<SeatNo, SoftLock>>,
+    batches: Mutex<Vec<Vec<MirrorOp>>>,
+    /// How many calls fail before one works.
+    fail: AtomicU64,
+}
+
+impl Book {
+    fn check(&self) -> Result<(), MirrorError> {
+        let failing = self.fail.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if failing.is_ok() { Err(MirrorError("asked to fail".into())) } else { Ok(()) }
+    }
+
+    fn seats(&self) -> Vec<u32> {
+        lock(&self.locks).keys().map(|seat| seat.0).collect()
+    }
+}
+
+#[async_trait]
+impl Mirror for Book {
+    async fn apply(&self, _: OptionId, batch: &MirrorBatch) -> Result<MirrorAnswer, MirrorError> {
+        self.check()?;
+        let mut stands = lock(&self.stands);
+        match *stands {
+            Some((epoch, _)) if epoch > batch.epoch => return Ok(MirrorAnswer::Fenced),
+            Some(stands) if stands == (batch.epoch, batch.previous) => {}
+            Some(stands) if stands >= (batch.epoch, batch.op) => return Ok(MirrorAnswer::Applied),
+            _ => return Ok(MirrorAnswer::Gap),
+        }
+        *stands = Some((batch.epoch, batch.op));
+        lock(&self.batches).push(batch.changes.clone());
+        for change in &batch.changes {
+            match change {
+                MirrorOp::Lock(soft_lock) => drop(lock(&self.locks).insert(soft_lock.seat, *soft_lock)),
+                MirrorOp::Unlock { seat, .. } => drop(lock(&self.locks).remove(seat)),
+            }
+        }
+        Ok(MirrorAnswer::Applied)
+    }
+
+    async fn rebuild(
+        &self,
+        _: OptionId,
+        epoch: Epoch,
+        op: u64,
+        locks: &[SoftLock],
+    ) -> Result<MirrorAnswer, MirrorError> {
+        self.check()?;
+        let mut stands = lock(&self.stands);
+        if stands.is_some_and(|(stored, _)| stored > epoch) {
+            return Ok(MirrorAnswer::Fenced);
+        }
+        *stands = Some((epoch, op));
+        *lock(&self.locks) = locks.iter().map(|lock| (lock.seat, *lock)).collect();
+        Ok(MirrorAnswer::Applied)
+    }
+
+    async fn take_over(&self, _: OptionId, _: Epoch, _: Time) -> Result<Vec<SoftLock>, MirrorError> {
+        Ok(Vec::new())
+    }
+}
+
+fn soft_lock(seat: u32) -> SoftLock {
+    SoftLock {
+        option: OPTION,
+        seat: SeatNo(seat),
+        user: UserId(1),
+        first_at: Time(0),
+        expires_at: Time(30_000_000),
+    }
+}
+
+fn unlock(seat: u32) -> MirrorOp {
+    MirrorOp::Unlock { option: OPTION, seat: SeatNo(seat) }
+}
+
+fn start(book: &Arc<Book>) -> (Mirroring, CallShard, mpsc::UnboundedReceiver<Call>) {
+    let now = Instant::now();
+    let port: Arc<dyn Mirror> = Arc::clone(book) as _;
+    let mirroring = Mirroring::new(port, LedgerClock::new(now, now, Time(0)), Metrics::default());
+    tokio::spawn(mirroring.clone().run());
+    let (calls, received) = mpsc::unbounded_channel();
+    (mirroring, Arc::new(move |call| _ = calls.send(call)), received)
+}
+
+async fn settle() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn follows_memory_and_cancels_out() {
+    let book = Arc::new(Book::default());
+    let (mirroring, shard, _calls) = start(&book);
+    let option = mirroring.open(OPTION, Epoch(1), vec![soft_lock(1)], shard);
+    settle().await;
+    assert_eq!(book.seats(), [1]);
+    option.push(MirrorOp::Lock(soft_lock(2)));
+    option.push(MirrorOp::Lock(soft_lock(3)));
+    option.push(unlock(3));
+    option.push(unlock(1));
+    settle().await;
+    assert_eq!(book.seats(), [2]);
+    assert_eq!(*lock(&book.batches), [vec![unlock(1), MirrorOp::Lock(soft_lock(2))]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wiped_mirror_is_noticed_without_a_change_and_rebuilt() {
+    let book = Arc::new(Book::default());
+    let (mirroring, shard, mut calls) = start(&book);
+    let option = mirroring.open(OPTION, Epoch(1), vec![soft_lock(1)], shard);
+    settle().await;
+    *lock(&book.stands) = None;
+    lock(&book.locks).clear();
+    assert_eq!(calls.recv().await, Some(Call::Rebuild(OPTION)));
+    // Changes until the shard answers are part of its answer.
+    option.push(MirrorOp::Lock(soft_lock(2)));
+    option.rebuild(vec![soft_lock(1), soft_lock(2)]);
+    option.push(unlock(1));
+    settle().await;
+    assert_eq!(book.seats(), [2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_ends_in_a_rebuild() {
+    let book = Arc::new(Book::default());
+    let (mirroring, shard, mut calls) = start(&book);
+    let option = mirroring.open(OPTION, Epoch(1), Vec::new(), shard);
+    settle().await;
+    book.fail.store(3, Ordering::SeqCst);
+    option.push(MirrorOp::Lock(soft_lock(4)));
+    for _ in 0..3 {
+        assert_eq!(calls.recv().await, Some(Call::Rebuild(OPTION)));
+        option.rebuild(vec![soft_lock(4)]);
+    }
+    settle().await;
+    assert_eq!(book.seats(), [4]);
+    assert_eq!(book.fail.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_log_is_given_up_for_a_rebuild() {
+    let book = Arc::new(Book::default());
+    let (mirroring, shard, mut calls) = start(&book);
+    let option = mirroring.open(OPTION, Epoch(1), Vec::new(), shard);
+    settle().await;
+    for seat in 0..=u32::try_from(LOG_MAX).unwrap() {
+        option.push(MirrorOp::Lock(soft_lock(seat)));
+    }
+    assert_eq!(calls.recv().await, Some(Call::Rebuild(OPTION)));
+    option.rebuild(vec![soft_lock(9)]);
+    settle().await;
+    assert_eq!(book.seats(), [9]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_higher_epoch_ends_it() {
+    let book = Arc::new(Book::default());
+    let (mirroring, shard, mut calls) = start(&book);
+    let option = mirroring.open(OPTION, Epoch(1), Vec::new(), shard);
+    settle().await;
+    *lock(&book.stands) = Some((Epoch(2), 1));
+    option.push(MirrorOp::Lock(soft_lock(4)));
+    assert_eq!(calls.recv().await, Some(Call::Fenced(OPTION)));
+    settle().await;
+    assert_eq!(book.seats(), Vec::<u32>::new());
+}
