@@ -1,1 +1,3 @@
+//! A foreign client of hotseat.
+
 fn main() {}
