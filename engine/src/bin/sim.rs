@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use engine::sim::coverage::Coverage;
 use engine::sim::options::{Canary, Options};
 use engine::sim::prng::mix;
 use engine::sim::trace::Keep;
@@ -12,7 +13,7 @@ use engine::sim::{Failure, Outcome, run, run_traced};
 const HELP: &str = "\
 Runs the shard in a small hostile world and compares it with a naive twin.
 
-Usage: sim [--seeds N] [--start N] [--threads N] [--canary BUG]
+Usage: sim [--seeds N] [--start N] [--threads N] [--canary BUG] [--coverage]
        sim --seed N [--canary BUG]
 
   --seeds N     run this many seeds (default 10000); the combined digest is the same on every run
@@ -20,6 +21,7 @@ Usage: sim [--seeds N] [--start N] [--threads N] [--canary BUG]
   --threads N   use this many threads (default: one per core); the digest does not depend on it
   --seed N      run one seed and print its options and everything that happens
   --canary BUG  plant a known bug, which must be found; `list` names them, `all` tries each in turn
+  --coverage    also print how often each command met each answer
   --help        print this
 
 Exit: 0 when every seed is clean, 1 when a seed fails (with --canary all: when a bug is not found),
@@ -34,6 +36,7 @@ struct Args {
     seed: Option<u64>,
     canary: Option<Canary>,
     canaries: Option<Canaries>,
+    coverage: bool,
 }
 
 enum Canaries {
@@ -70,10 +73,15 @@ fn main() -> ExitCode {
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Args>, String> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let mut parsed = Args { seeds: 10_000, start: 0, threads, seed: None, canary: None, canaries: None };
+    let mut parsed =
+        Args { seeds: 10_000, start: 0, threads, seed: None, canary: None, canaries: None, coverage: false };
     while let Some(flag) = args.next() {
         if flag == "--help" || flag == "-h" {
             return Ok(None);
+        }
+        if flag == "--coverage" {
+            parsed.coverage = true;
+            continue;
         }
         let known = ["--seeds", "--start", "--threads", "--seed", "--canary"];
         if !known.contains(&flag.as_str()) {
@@ -130,6 +138,11 @@ fn run_many(args: &Args) -> ExitCode {
         report(&failure);
         return ExitCode::FAILURE;
     }
+    if args.coverage {
+        for (what, came, count) in totals.coverage.iter() {
+            println!("{what:<18} {came:<20} {count:>9}");
+        }
+    }
     let rate = args.seeds as f64 / seconds;
     println!(
         "{} seeds from {}: {} steps, {} entries, {} crashes",
@@ -146,6 +159,7 @@ struct Totals {
     steps: u64,
     entries: u64,
     crashes: u64,
+    coverage: Coverage,
     failure: Option<Box<Failure>>,
 }
 
@@ -158,6 +172,7 @@ impl Totals {
                 self.steps += outcome.step_count;
                 self.entries += outcome.entry_count;
                 self.crashes += u64::from(outcome.crash_count);
+                self.coverage.merge(&outcome.coverage);
             }
         }
     }
@@ -167,6 +182,7 @@ impl Totals {
         self.steps += other.steps;
         self.entries += other.entries;
         self.crashes += other.crashes;
+        self.coverage.merge(&other.coverage);
         self.failure = self.failure.take().or(other.failure);
     }
 }

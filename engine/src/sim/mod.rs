@@ -10,6 +10,7 @@
 
 pub mod auditor;
 mod clock;
+pub mod coverage;
 mod ledger;
 mod mirror;
 pub mod options;

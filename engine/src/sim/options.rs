@@ -117,21 +117,29 @@ impl Options {
         let seat_counts = (0..option_count).map(|_| range(&mut prng, 2, seat_high)).collect();
         let mut weights = [0; KIND_COUNT];
         for weight in &mut weights {
-            *weight = if prng.chance(120) { 0 } else { range(&mut prng, 1, 12) };
+            *weight = if prng.chance(120) { 0 } else { range(&mut prng, 2, 10) };
         }
+        let settings = settings(&mut prng);
+        let pace = pace(&mut prng, &settings);
         Self {
             seed,
-            settings: settings(&mut prng),
+            settings,
             user_count: 1 + prng.below(6),
             concert_count,
             seat_counts,
-            command_count: range(&mut prng, 20, 180),
-            pace: *prng.pick(&[2_000, 50_000, 400_000, 2_000_000]).expect("not empty"),
+            command_count: range(&mut prng, 20, 300),
+            pace,
             weights,
             faults: if prng.chance(150) { Faults::none() } else { Faults::of(&mut prng) },
             canary: None,
         }
     }
+}
+
+/// From many commands within the life of a soft lock to few soft locks that live until the next command.
+fn pace(prng: &mut Prng, settings: &Settings) -> i64 {
+    let slowness = *prng.pick(&[1, 3, 10, 30, 100, 300]).expect("not empty");
+    (settings.select_ttl.0 * slowness / 100).max(100)
 }
 
 /// Times from a few milliseconds to the defaults, so that some worlds are all deadlines.

@@ -338,6 +338,12 @@ impl Shadow {
         self.pending.get(&row).map_or(0, |pending| pending.retries.len() + pending.waiters.len())
     }
 
+    /// How many commands and retries wait behind entries.
+    #[must_use]
+    pub fn waiter_total(&self) -> usize {
+        self.pending.keys().map(|row| self.waiter_count(*row)).sum()
+    }
+
     fn applied(&mut self, upto: EntryNo) {
         let mut rows: Vec<_> = self.pending.iter().map(|(row, pending)| (pending.entry.no, *row)).collect();
         // Entries of this very step have no number yet.

@@ -8,7 +8,7 @@ use crate::command::{Authority, Caller, Command, Request, SeatList};
 use crate::ids::{ConcertId, OptionId, ReplyTo, RequestKey, ReservationId, SeatNo, UserId};
 use crate::limits::WAITERS_PER_ENTRY;
 use crate::option::{OptionStatus, Policy};
-use crate::outcome::{Granted, Outcome};
+use crate::outcome::{Granted, Outcome, Refusal};
 use crate::plan::{Layout, Run};
 
 /// One imported option.
@@ -28,8 +28,10 @@ pub struct Workload {
     unsold: Vec<usize>,
     /// Seats that somebody was told to have selected; may be out of date.
     selected: Vec<(UserId, OptionId, SeatNo)>,
-    /// Reservations that somebody asked for or was told of, newest last.
+    /// Reservations that somebody was told of, newest last.
     reservations: Vec<(UserId, ReservationId)>,
+    /// Ids that went out with a hold or a block, which may never have come to life.
+    attempted: Vec<(UserId, ReservationId)>,
     /// Requests with a key, newest last.
     keyed: Vec<Request>,
     /// Requests with a key that were never answered for good.
@@ -43,7 +45,7 @@ pub struct Workload {
 const RECENT: usize = 24;
 
 /// The base frequency of each kind of command, in the order of [`Workload::draw`].
-const BASE_WEIGHTS: [u32; super::options::KIND_COUNT] = [30, 8, 6, 24, 9, 12, 8, 5, 3, 3, 1, 2, 2, 8, 3, 1];
+const BASE_WEIGHTS: [u32; super::options::KIND_COUNT] = [30, 8, 5, 24, 9, 12, 9, 6, 2, 2, 1, 2, 1, 8, 3, 1];
 
 impl Workload {
     #[must_use]
@@ -66,6 +68,7 @@ impl Workload {
             plans,
             selected: Vec::new(),
             reservations: Vec::new(),
+            attempted: Vec::new(),
             keyed: Vec::new(),
             unresolved: Vec::new(),
             next_reply: 0,
@@ -138,9 +141,18 @@ impl Workload {
         burst
     }
 
+    /// A command of this kind; mostly another one where nothing is there for it to be about.
     fn draw(&mut self, kind: usize) -> Command {
+        let kind = match kind {
+            4..=7 | 9 if self.reservations.is_empty() && self.prng.chance(900) => 3,
+            _ => kind,
+        };
         match kind {
-            0 => Command::Select { option: self.option(), seats: self.seats() },
+            3 if self.selected.is_empty() && self.prng.chance(900) => self.draw(0),
+            0 => {
+                let option = self.option();
+                Command::Select { option, seats: self.seats(option) }
+            }
             1 => self.select_best(),
             2 => self.release(),
             3 => self.hold(),
@@ -152,13 +164,13 @@ impl Workload {
             9 => Command::Unblock { reservation: self.reservation() },
             10 => self.add_option(),
             11 => {
-                let closed = self.prng.chance(400);
+                let closed = self.prng.chance(300);
                 let status = if closed { OptionStatus::Closed } else { OptionStatus::OnSale };
                 Command::SetOptionStatus { option: self.option(), status }
             }
             _ => {
-                let reservations_per_user = u32::from(!self.prng.chance(200)) * self.small();
-                let policy = Policy { reservations_per_user, gate: self.prng.chance(250) };
+                let reservations_per_user = u32::from(!self.prng.chance(50)) * self.small();
+                let policy = Policy { reservations_per_user, gate: self.prng.chance(200) };
                 Command::SetPolicy { concert: self.concert(), policy }
             }
         }
@@ -181,7 +193,10 @@ impl Workload {
                 Command::Release { option, seats: Some([seat].into_iter().collect()) }
             }
             _ if self.prng.chance(500) => Command::Release { option: self.option(), seats: None },
-            _ => Command::Release { option: self.option(), seats: Some(self.seats()) },
+            _ => {
+                let option = self.option();
+                Command::Release { option, seats: Some(self.seats(option)) }
+            }
         }
     }
 
@@ -192,7 +207,7 @@ impl Workload {
             let option = self.option();
             return Command::Hold {
                 option,
-                seats: self.seats(),
+                seats: self.seats(option),
                 reservation: self.fresh_reservation(option),
             };
         };
@@ -207,7 +222,7 @@ impl Workload {
 
     fn block(&mut self) -> Command {
         let option = self.option();
-        Command::Block { option, seats: self.seats(), reservation: self.fresh_reservation(option) }
+        Command::Block { option, seats: self.seats(option), reservation: self.fresh_reservation(option) }
     }
 
     fn add_option(&mut self) -> Command {
@@ -236,7 +251,8 @@ impl Workload {
             | Command::Cancel { reservation }
             | Command::Refund { reservation }
             | Command::Unblock { reservation } => {
-                self.reservations.iter().find(|known| known.1 == *reservation).map(|known| known.0)
+                let mut known = self.reservations.iter().chain(&self.attempted).rev();
+                known.find(|known| known.1 == *reservation).map(|known| known.0)
             }
             _ => None,
         };
@@ -262,7 +278,7 @@ impl Workload {
         let pass = self.prng.chance(800);
         let request = Request { reply: self.fresh_reply(), caller, key, pass, command };
         if let Command::Hold { reservation, .. } | Command::Block { reservation, .. } = request.command {
-            self.reservations.push((user, reservation));
+            self.attempted.push((user, reservation));
         }
         if request.command.reaches_ledger() && key.is_some() {
             self.keyed.push(request.clone());
@@ -283,6 +299,12 @@ impl Workload {
                 self.forget_seats(reservation.option, &reservation.seats);
                 self.reservations.push((reservation.user, reservation.id));
             }
+            Outcome::Refused(Refusal::NotSelected(seats)) => {
+                if let Command::Hold { option, .. } | Command::Release { option, .. } = request.command {
+                    self.selected
+                        .retain(|seat| (seat.0, seat.1) != (user, option) || !seats.contains(seat.2));
+                }
+            }
             Outcome::Unavailable(_) => return self.lost(request),
             Outcome::Granted(_) | Outcome::Refused(_) => {}
         }
@@ -291,6 +313,9 @@ impl Workload {
 
     /// A client never hears what became of its request.
     pub fn lost(&mut self, request: &Request) {
+        if let Command::AddOption { option, .. } = request.command {
+            self.unsold.extend(self.plans.iter().position(|plan| plan.option == option));
+        }
         let known = self.unresolved.iter().any(|first| first.key == request.key);
         if request.key.is_some() && !known {
             self.unresolved.push(request.clone());
@@ -313,15 +338,17 @@ impl Workload {
     }
 
     fn reservation(&mut self) -> ReservationId {
-        match self.prng.pick(recent(&self.reservations)) {
+        let from = if self.prng.chance(80) { &self.attempted } else { &self.reservations };
+        match self.prng.pick(recent(from)) {
             Some((_, reservation)) if !self.prng.chance(20) => *reservation,
             _ => ReservationId::stamp(7 << 32, OptionId(1)),
         }
     }
 
     /// Mostly one to four hot seats of an option, now and then nonsense.
-    fn seats(&mut self) -> SeatList {
-        let seat_count = self.plans.iter().map(|plan| plan.layout.seat_count()).max().unwrap_or(1);
+    fn seats(&mut self, option: OptionId) -> SeatList {
+        let plan = self.plans.iter().find(|plan| plan.option == option);
+        let seat_count = plan.map_or(9, |plan| plan.layout.seat_count());
         let count = match self.prng.below(100) {
             0 => 0,
             1 => 9,

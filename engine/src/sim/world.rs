@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use super::auditor::{Auditor, Verdict};
 use super::clock::Clock;
+use super::coverage::Coverage;
 use super::ledger::Ledger;
 use super::mirror::Mirror;
 use super::options::{Canary, Faults, Options};
@@ -59,6 +60,7 @@ pub struct World<'a> {
     streams: Streams,
     step_count: u64,
     digest: u64,
+    coverage: Coverage,
 }
 
 struct Streams {
@@ -107,13 +109,14 @@ impl Ord for Scheduled {
 }
 
 /// What a clean run comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Of all replies, entries and changes in order, and of the state at the end.
     pub digest: u64,
     pub step_count: u64,
     pub entry_count: u64,
     pub crash_count: u32,
+    pub coverage: Coverage,
 }
 
 impl<'a> World<'a> {
@@ -156,6 +159,7 @@ impl<'a> World<'a> {
             },
             step_count: 0,
             digest: mix(seed),
+            coverage: Coverage::default(),
         }
     }
 
@@ -177,6 +181,7 @@ impl<'a> World<'a> {
             step_count: self.step_count,
             entry_count: head.event_seq,
             crash_count: self.crash_count,
+            coverage: self.coverage,
         })
     }
 

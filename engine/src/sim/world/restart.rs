@@ -17,6 +17,7 @@ impl World<'_> {
     /// The actor or its whole process dies between two effects.
     pub(super) fn crash(&mut self) {
         self.crash_count += 1;
+        self.coverage.count("world", "CRASH");
         self.trace.line(|| "-- crash".to_owned());
         if self.streams.crash.chance(500) {
             // Only the actor: the writer still has what it was given.
@@ -50,6 +51,9 @@ impl World<'_> {
         if !self.streams.mirror.chance(self.options.faults.mirror_silent) {
             restored.soft_locks = self.mirror.take_over(epoch, now);
         }
+        if !restored.soft_locks.is_empty() {
+            self.coverage.count("world", "LOCKS RESTORED");
+        }
         self.trace.line(|| {
             let Restored { reservations, answered, soft_locks, head, .. } = &restored;
             let (rows, keys, locks) = (reservations.len(), answered.len(), soft_locks.len());
@@ -77,6 +81,7 @@ impl World<'_> {
         if shard.load().pending > 0 || !self.pipe.is_drained() || !self.writer.is_idle() {
             return Ok(());
         }
+        self.coverage.count("world", "QUIESCENT");
         let now = self.shard_now;
         let mirrored = self.mirror.live(now);
         let mut locks: Vec<_> = shard.options().flat_map(|view| shard.soft_locks(view.option)).collect();

@@ -27,6 +27,9 @@ impl World<'_> {
         let predicted = self.shadow.step(given, &input, chosen(&effects, &input));
         self.auditor.check_effects(&effects, predicted, &mut self.shadow)?;
         self.auditor.check_state(&shard, &self.shadow, self.shard_now)?;
+        if self.shadow.waiter_total() > 0 {
+            self.coverage.count("world", "WAITING");
+        }
         self.shard = Some(shard);
         self.perform(&mut effects)?;
         self.effects = effects;
@@ -72,6 +75,7 @@ impl World<'_> {
                 let (now, settings) = (self.shard_now, &self.options.settings);
                 self.auditor.reply(&request, &outcome, replayed, &self.ledger, now, settings)?;
                 self.workload.answered(&request, &outcome);
+                self.coverage.reply(request.command.op(), &outcome, replayed);
                 self.fold(to.0 << 8 | u64::from(code(&outcome)) << 1 | u64::from(replayed));
             }
             Effect::Append(entry) => {
@@ -79,6 +83,7 @@ impl World<'_> {
                     Fact::Reservation(row) => row.deadline.0.cast_unsigned() ^ u64::from(row.version),
                     Fact::Option { version, .. } | Fact::Policy { version, .. } => u64::from(*version),
                 };
+                self.coverage.count("append", entry.fact.transition().name());
                 self.fold(about ^ (entry.fact.transition() as u64) << 56);
                 self.writer.push(*entry);
             }
@@ -90,7 +95,10 @@ impl World<'_> {
                 self.auditor.publish(&change, &self.ledger)?;
                 self.fold(change.feed_seq << 2 | change.state as u64);
             }
-            Effect::Halt(_) => self.end_incarnation(),
+            Effect::Halt(_) => {
+                self.coverage.count("world", "HALT");
+                self.end_incarnation();
+            }
         }
         Ok(())
     }
