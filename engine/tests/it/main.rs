@@ -3,3 +3,5 @@
 
 mod rules;
 mod script;
+mod simulator;
+mod twin;
