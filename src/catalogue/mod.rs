@@ -62,8 +62,9 @@ pub trait Catalogue: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<ConcertOption>, CatalogueError>;
 
-    /// A plan by its hash.
-    async fn plan(&self, hash: &str) -> Result<Option<Plan>, CatalogueError>;
+    /// A plan by its hash: its canonical JSON, in gzip. The catalogue stores and serves plans without
+    /// decoding them.
+    async fn plan(&self, hash: &str) -> Result<Option<Vec<u8>>, CatalogueError>;
 
     /// Writes a concert (an existing one of the same title gets a further option) with its option
     /// and plan, in one transaction.
