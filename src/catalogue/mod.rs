@@ -6,9 +6,12 @@ use async_trait::async_trait;
 use engine::option::OptionStatus;
 use engine::{ConcertId, OptionId, ShardId, Time};
 
-pub use self::plan::Plan;
+pub use self::plan::{Plan, PlanError};
 
+pub mod directory;
+pub mod natural;
 pub mod plan;
+pub mod stored;
 
 /// A concert: the unit of ownership. All its options live in one shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,8 +65,9 @@ pub trait Catalogue: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<ConcertOption>, CatalogueError>;
 
-    /// A plan by its hash: its canonical JSON, in gzip. The catalogue stores and serves plans without
-    /// decoding them.
+    /// A plan by its hash: its canonical JSON, in gzip, as [`Plan::to_gzip`] made it. The catalogue
+    /// stores and serves plans without decoding them; [`stored::layout`] and
+    /// [`stored::StoredPlan::read`] decode no more than is needed.
     async fn plan(&self, hash: &str) -> Result<Option<Vec<u8>>, CatalogueError>;
 
     /// Writes a concert (an existing one of the same title gets a further option) with its option
