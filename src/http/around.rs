@@ -193,3 +193,105 @@ const fn mix(number: u64) -> u64 {
 fn is_sane(id: &[u8]) -> bool {
     (1..=REQUEST_ID_BYTES).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::Body;
+    use axum::routing::{get, post};
+    use prometheus_client::registry::Registry;
+    use tower::ServiceExt;
+
+    use super::super::metrics::HttpMetrics;
+    use super::*;
+
+    struct Bench {
+        router: Router,
+        registry: Registry,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let mut registry = Registry::with_prefix("hotseat");
+            let metrics = HttpMetrics::register(&mut registry);
+            let paths = ["/api/v1/options/{optionId}/seats", "/panic"].map(str::to_owned);
+            let routes = Routes::new(&metrics, paths.into_iter());
+            let router = Router::new()
+                .route("/api/v1/options/{optionId}/seats", get(async || "seats"))
+                .route("/panic", post(async || -> &'static str { panic!("the secret reason") }))
+                .fallback(async || Problem::NotFound("No route of this path."))
+                .layer(Around::new(routes, HeaderValue::from_static("http://here")));
+            Self { router, registry }
+        }
+
+        async fn ask(&self, method: Method, path: &str, id: Option<&str>) -> (Response, String) {
+            let mut request = axum::http::Request::builder().method(method).uri(path);
+            if let Some(id) = id {
+                request = request.header("X-Request-Id", id);
+            }
+            let response = self.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+            let (parts, body) = response.into_parts();
+            let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+            let text = String::from_utf8(bytes.to_vec()).unwrap();
+            (Response::from_parts(parts, Body::empty()), text)
+        }
+    }
+
+    fn id_of(response: &Response) -> &str {
+        response.headers()[REQUEST_ID].to_str().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem_and_tells_nothing() {
+        let (response, text) = Bench::new().ask(Method::POST, "/panic", Some("mine-1")).await;
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let body: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(body["code"], "INTERNAL");
+        assert_eq!(body["requestId"], "mine-1");
+        assert_eq!(id_of(&response), "mine-1");
+        assert!(!text.contains("secret"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn insane_request_ids_are_replaced_by_a_uuid_v7() {
+        let bench = Bench::new();
+        let long = "x".repeat(129);
+        let mut seen = std::collections::BTreeSet::new();
+        for id in [None, Some(""), Some("a b"), Some("ä"), Some(long.as_str())] {
+            let (response, _) = bench.ask(Method::GET, "/api/v1/options/1/seats", id).await;
+            let uuid = uuid::Uuid::parse_str(id_of(&response)).unwrap();
+            assert_eq!(uuid.get_version_num(), 7, "{id:?}");
+            assert!(seen.insert(uuid), "{uuid} came twice");
+        }
+    }
+
+    #[tokio::test]
+    async fn unknown_routes_and_methods_are_problems() {
+        let bench = Bench::new();
+        let (response, text) = bench.ask(Method::GET, "/nowhere", None).await;
+        assert_eq!(response.status(), StatusCode::NOT_FOUND);
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
+        assert!(text.contains("\"NOT_FOUND\""), "{text}");
+        let (response, text) = bench.ask(Method::PATCH, "/panic", None).await;
+        assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(response.headers()["allow"], "POST");
+        assert!(text.contains("\"METHOD_NOT_ALLOWED\""), "{text}");
+    }
+
+    #[tokio::test]
+    async fn owned_things_name_their_owner_and_every_route_is_measured() {
+        let bench = Bench::new();
+        let (response, _) = bench.ask(Method::GET, "/api/v1/options/1/seats", None).await;
+        assert_eq!(response.headers()[OWNER], "http://here");
+        let (response, _) = bench.ask(Method::GET, "/nowhere", None).await;
+        assert!(!response.headers().contains_key(OWNER));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &bench.registry).unwrap();
+        for line in [
+            "hotseat_http_requests_seconds_count{route=\"GET /api/v1/options/{optionId}/seats\",status=\"200\"} 1",
+            "hotseat_http_requests_seconds_count{route=\"GET unmatched\",status=\"404\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+}

@@ -297,3 +297,163 @@ pub fn check_exposure(
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const SECRET: &str = "a secret of the tests, 32 bytes or more";
+
+    fn tokens() -> Tokens {
+        Tokens::new(&TokenKey::Secret(SECRET.to_owned()), None).unwrap()
+    }
+
+    fn signed(algorithm: Algorithm, secret: &str, claims: &Value) -> String {
+        let key = EncodingKey::from_secret(secret.as_bytes());
+        jsonwebtoken::encode(&Header::new(algorithm), claims, &key).unwrap()
+    }
+
+    fn later() -> u64 {
+        unix_seconds() + 60
+    }
+
+    #[test]
+    fn an_issued_token_says_who_it_is_for() {
+        let tokens = tokens();
+        let ttl = Duration::from_secs(60);
+        let (token, exp) = tokens.issue(7, Role::Payment, Some("BASIC".to_owned()), ttl).unwrap();
+        let identity = tokens.check(&token).unwrap();
+        let expected =
+            Identity { user: UserId(7), role: Role::Payment, tier: Some("BASIC".into()), expires_at: exp };
+        assert_eq!(identity, expected);
+        assert_eq!(identity.caller(), Caller { user: UserId(7), authority: Authority::Any });
+        assert_eq!(tokens.check(&token).unwrap(), expected, "from the cache");
+        for user in [0, PUBLIC_ID_MAX + 1] {
+            assert!(matches!(tokens.issue(user, Role::User, None, ttl), Err(TokenError::UserId(_))));
+        }
+    }
+
+    #[test]
+    fn the_subject_is_a_number_or_a_number_in_a_string() {
+        let tokens = tokens();
+        for sub in [json!(7), json!("7")] {
+            let token =
+                signed(Algorithm::HS256, SECRET, &json!({"sub": sub, "role": "USER", "exp": later()}));
+            assert_eq!(tokens.check(&token).unwrap().user, UserId(7), "{sub}");
+        }
+        for sub in [json!(0), json!("x"), json!(-1), json!(1.5), json!(PUBLIC_ID_MAX + 1), json!(null)] {
+            let token =
+                signed(Algorithm::HS256, SECRET, &json!({"sub": sub, "role": "USER", "exp": later()}));
+            assert!(tokens.check(&token).is_err(), "{sub}");
+        }
+    }
+
+    #[test]
+    fn what_proves_nothing_is_refused() {
+        let tokens = tokens();
+        let good = json!({"sub": 7, "role": "USER", "exp": later()});
+        let ended = json!({"sub": 7, "role": "USER", "exp": unix_seconds() - 60});
+        let early = json!({"sub": 7, "role": "USER", "exp": later(), "nbf": later()});
+        let unsigned = format!("eyJhbGciOiJub25lIn0.{}.", "eyJzdWIiOjd9");
+        let rows = [
+            ("foreign", signed(Algorithm::HS256, "another secret, also long enough..", &good)),
+            ("other algorithm", signed(Algorithm::HS512, SECRET, &good)),
+            ("ended", signed(Algorithm::HS256, SECRET, &ended)),
+            ("not yet", signed(Algorithm::HS256, SECRET, &early)),
+            ("no exp", signed(Algorithm::HS256, SECRET, &json!({"sub": 7, "role": "USER"}))),
+            ("no sub", signed(Algorithm::HS256, SECRET, &json!({"role": "USER", "exp": later()}))),
+            ("no role", signed(Algorithm::HS256, SECRET, &json!({"sub": 7, "exp": later()}))),
+            (
+                "other role",
+                signed(Algorithm::HS256, SECRET, &json!({"sub": 7, "role": "GOD", "exp": later()})),
+            ),
+            ("unsigned", unsigned),
+            ("no token", "x".to_owned()),
+            ("long", "x".repeat(TOKEN_BYTES + 1)),
+        ];
+        for (name, token) in rows {
+            let refused =
+                matches!(tokens.check(&token), Err(Problem::Unauthenticated { presented: true, .. }));
+            assert!(refused, "{name}");
+        }
+        assert!(tokens.check(&signed(Algorithm::HS256, SECRET, &good)).is_ok());
+    }
+
+    #[test]
+    fn a_remembered_token_still_ends() {
+        let tokens = tokens();
+        let (token, _) = tokens.issue(7, Role::User, None, Duration::from_secs(60)).unwrap();
+        tokens.check(&token).unwrap();
+        tokens.0.checked.get_mut(token.as_str()).unwrap().expires_at = unix_seconds();
+        // Checked again, because the memory of it has ended; the token itself has not.
+        assert!(tokens.check(&token).is_ok());
+        assert!(tokens.0.checked.get(token.as_str()).unwrap().expires_at > unix_seconds());
+    }
+
+    #[test]
+    fn an_issuer_is_asked_for_when_it_is_set() {
+        let key = TokenKey::Secret(SECRET.to_owned());
+        let tokens = Tokens::new(&key, Some("us".to_owned())).unwrap();
+        let (ours, _) = tokens.issue(7, Role::User, None, Duration::from_secs(60)).unwrap();
+        assert!(tokens.check(&ours).is_ok());
+        for claims in [
+            json!({"sub": 7, "role": "USER", "exp": later()}),
+            json!({"sub": 7, "role": "USER", "exp": later(), "iss": "them"}),
+        ] {
+            assert!(tokens.check(&signed(Algorithm::HS256, SECRET, &claims)).is_err(), "{claims}");
+        }
+    }
+
+    #[test]
+    fn a_public_key_checks_and_does_not_issue() {
+        let tokens = Tokens::new(&TokenKey::PublicKeyPem(PUBLIC.to_owned()), None).unwrap();
+        let claims = json!({"sub": "7", "role": "ADMIN", "exp": later()});
+        let key = EncodingKey::from_ed_pem(PRIVATE.as_bytes()).unwrap();
+        let token = jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &key).unwrap();
+        assert_eq!(tokens.check(&token).unwrap().role, Role::Admin);
+        let forged = signed(Algorithm::HS256, PUBLIC, &claims);
+        assert!(tokens.check(&forged).is_err(), "a public key is no secret");
+        let issued = tokens.issue(7, Role::User, None, Duration::from_secs(60));
+        assert!(matches!(issued, Err(TokenError::CannotIssue)));
+    }
+
+    #[test]
+    fn the_local_admin_is_this_process_alone() {
+        let (one, other) = (tokens(), tokens());
+        assert_eq!(one.check(one.local_admin()).unwrap().role, Role::Admin);
+        assert!(other.check(one.local_admin()).is_err());
+    }
+
+    #[test]
+    fn keys_that_are_none_are_refused() {
+        let new = |key| Tokens::new(&key, None).err();
+        assert!(matches!(new(TokenKey::Secret("short".to_owned())), Some(TokenError::SecretShort(5))));
+        assert!(matches!(new(TokenKey::PublicKeyPem("x".to_owned())), Some(TokenError::PublicKey(_))));
+        assert!(new(TokenKey::Secret(BUILT_IN_SECRET.to_owned())).is_none());
+    }
+
+    #[test]
+    fn what_everybody_knows_is_for_loopback() {
+        let listen = |text: &str| vec!["127.0.0.1:1".parse().unwrap(), text.parse::<SocketAddr>().unwrap()];
+        let (here, there) = (listen("[::1]:8081"), listen("0.0.0.0:8080"));
+        let built_in = TokenKey::Secret(BUILT_IN_SECRET.to_owned());
+        let own = TokenKey::Secret(SECRET.to_owned());
+        let check = check_exposure;
+        assert_eq!(check(&here, &built_in, true, Role::User), Ok(()));
+        assert_eq!(check(&here, &built_in, false, Role::Payment), Ok(()));
+        assert_eq!(check(&there, &own, false, Role::Payment), Ok(()));
+        assert_eq!(check(&there, &own, true, Role::Payment), Err(Exposure::DevTokens(there[1])));
+        assert_eq!(check(&there, &built_in, false, Role::Payment), Err(Exposure::BuiltInSecret(there[1])));
+        assert_eq!(check(&here, &own, false, Role::User), Err(Exposure::UsersConfirm));
+    }
+
+    const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\n\
+         MC4CAQAwBQYDK2VwBCIEIBAJlaFRFrNX9rZVKZ3DwbMsZ3hR83KdRgbRvT5PDSci\n\
+         -----END PRIVATE KEY-----\n";
+
+    const PUBLIC: &str = "-----BEGIN PUBLIC KEY-----\n\
+         MCowBQYDK2VwAyEAklI0eoj+CVdYF47bVvgUv4GHACNhR6G0XTmn5/cu5yY=\n\
+         -----END PUBLIC KEY-----\n";
+}

@@ -11,7 +11,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use engine::{Refusal, SeatList, Unavailable};
 
-use super::wire::{Conflict, ProblemBody};
+use super::wire::{Conflict, ProblemBody, ReservationView};
 
 /// Seconds after which a client may try again what found no server ready.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
@@ -38,6 +38,8 @@ pub enum Problem {
     TooLarge { limit: usize },
     /// An import that contradicts what is there already.
     ImportRefused(String),
+    /// Some parts of a block clash; the others are blocked.
+    BlockedInPart { blocked: Vec<ReservationView>, conflicts: Vec<Conflict> },
     /// A bug of ours, or data that this version cannot read. The text is for the log, never for the client.
     Internal(String),
 }
@@ -61,6 +63,7 @@ impl Problem {
             Self::Malformed { .. } => "MALFORMED",
             Self::TooLarge { .. } => "TOO_LARGE",
             Self::ImportRefused(_) => "IMPORT_REFUSED",
+            Self::BlockedInPart { .. } => "SEAT_TAKEN",
             Self::Internal(_) => "INTERNAL",
         }
     }
@@ -89,7 +92,7 @@ impl Problem {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Malformed { .. } => StatusCode::BAD_REQUEST,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::ImportRefused(_) => StatusCode::CONFLICT,
+            Self::ImportRefused(_) | Self::BlockedInPart { .. } => StatusCode::CONFLICT,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -108,6 +111,7 @@ impl Problem {
             Self::Malformed { .. } => "The request cannot be read",
             Self::TooLarge { .. } => "The body is too large",
             Self::ImportRefused(_) => "The import contradicts the catalogue",
+            Self::BlockedInPart { .. } => "A seat is taken",
             Self::Internal(_) => "The server failed",
         }
     }
@@ -126,6 +130,11 @@ impl Problem {
             Self::Malformed { detail, .. } => detail.as_str().into(),
             Self::TooLarge { limit } => format!("This route reads at most {limit} bytes.").into(),
             Self::ImportRefused(why) => why.as_str().into(),
+            Self::BlockedInPart { .. } => {
+                "Each eight seats are blocked together or not at all: `blocked` names those that are, `conflicts` \
+                 those that clash."
+                    .into()
+            }
             Self::Internal(_) => "The log knows more under this request id.".into(),
         }
     }
@@ -138,7 +147,15 @@ impl Problem {
                     .map(|(seat, state)| Conflict { seat_no: seat.0, state: state.name() })
                     .collect(),
             ),
+            Self::BlockedInPart { conflicts, .. } => Some(conflicts.clone()),
             _ => None,
+        }
+    }
+
+    fn blocked(&self) -> &[ReservationView] {
+        match self {
+            Self::BlockedInPart { blocked, .. } => blocked,
+            _ => &[],
         }
     }
 
@@ -159,6 +176,7 @@ impl Problem {
             code: self.code(),
             request_id,
             conflicts: self.conflicts(),
+            blocked: self.blocked(),
             longest,
             state,
             pointer,

@@ -136,6 +136,18 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Query<T> {
     }
 }
 
+/// How many items of a list: 1 to 200, 50 when the client does not say.
+///
+/// # Errors
+/// `MALFORMED` at `/query/limit`.
+pub fn page_limit(text: Option<&str>) -> Result<u32, Problem> {
+    let limit = text.map_or(Ok(50), str::parse);
+    limit
+        .ok()
+        .filter(|limit| (1..=200).contains(limit))
+        .ok_or_else(|| Problem::malformed("/query/limit", "A limit is an integer from 1 to 200."))
+}
+
 /// A JSON body of at most [`BODY_BYTES`].
 pub struct Json<T>(pub T);
 

@@ -59,7 +59,7 @@ fn readiness(shared: &Shared) -> Readiness {
         starting: count(|status| matches!(status, ShardStatus::Starting)),
         stopped: count(|status| matches!(status, ShardStatus::Stopped)),
     };
-    let intake_pending = shared.intake_pending();
+    let intake_pending = shared.edge.directory.pending();
     let shutting_down = shared.edge.shutdown.is_cancelled();
     let mut reasons = Vec::new();
     if shards.starting > 0 {

@@ -11,6 +11,8 @@ use actors::handle::Handle;
 use actors::ports::Ledger;
 use axum::Router;
 use axum::http::HeaderValue;
+use dashmap::DashMap;
+use engine::OptionId;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
@@ -22,16 +24,27 @@ use self::error::Problem;
 use self::metrics::{HttpMetrics, Routes};
 pub use self::serve::serve;
 use crate::catalogue::Catalogue;
+use crate::catalogue::directory::Directory;
 
+mod admin;
 mod around;
+mod ask;
 pub mod auth;
+mod cached;
+mod cluster;
+mod concerts;
 mod dev_token;
 pub mod error;
 mod extract;
 mod health;
+mod holds;
 mod idempotency;
 pub mod metrics;
 mod openapi;
+mod plan;
+mod reservations;
+mod seats;
+mod selections;
 mod serve;
 mod wire;
 
@@ -45,6 +58,7 @@ pub const IMPORT_BODY_BYTES: usize = 64 * 1024 * 1024;
 #[derive(Clone)]
 pub struct Edge {
     pub handle: Handle,
+    pub directory: Arc<Directory>,
     pub catalogue: Arc<dyn Catalogue>,
     pub ledger: Arc<dyn Ledger>,
     pub tokens: Tokens,
@@ -73,13 +87,18 @@ pub struct EdgeSettings {
 }
 
 /// What handlers share.
-pub(crate) struct Shared {
+struct Shared {
     edge: Edge,
+    /// The newest encoded snapshot of each option that was asked for.
+    snapshots: DashMap<OptionId, Arc<seats::Encoded>>,
 }
 
 impl Shared {
-    fn intake_pending(&self) -> usize {
-        0
+    /// Learns at once what this node itself has changed in the catalogue; others learn it by their poll.
+    async fn refresh_directory(&self) {
+        if let Err(error) = self.edge.directory.refresh(self.edge.catalogue.as_ref()).await {
+            tracing::warn!(%error, "the directory could not be refreshed; the poll will");
+        }
     }
 }
 
@@ -100,13 +119,33 @@ pub fn ops_router(edge: Edge) -> Router {
 }
 
 fn public_routes(settings: &EdgeSettings) -> OpenApiRouter<Arc<Shared>> {
-    let api = OpenApiRouter::with_openapi(openapi::head());
+    let api = OpenApiRouter::with_openapi(openapi::head())
+        .routes(routes!(concerts::list))
+        .routes(routes!(concerts::get))
+        .routes(routes!(concerts::options))
+        .routes(routes!(plan::plan))
+        .routes(routes!(seats::seats))
+        .routes(routes!(selections::select, selections::release))
+        .routes(routes!(holds::hold))
+        .routes(routes!(reservations::list))
+        .routes(routes!(reservations::get))
+        .routes(routes!(reservations::paying))
+        .routes(routes!(reservations::confirm))
+        .routes(routes!(reservations::cancel))
+        .routes(routes!(reservations::refund))
+        .routes(routes!(cluster::route))
+        .routes(routes!(cluster::audit_head));
     let api = if settings.dev_tokens { api.routes(routes!(dev_token::dev_token)) } else { api };
     api.merge(admin_routes())
 }
 
 fn admin_routes() -> OpenApiRouter<Arc<Shared>> {
     OpenApiRouter::default()
+        .routes(routes!(admin::blocks::block))
+        .routes(routes!(admin::blocks::unblock))
+        .routes(routes!(admin::options::set_status))
+        .routes(routes!(admin::policies::set))
+        .routes(routes!(admin::audit::memory))
 }
 
 fn ops_routes() -> OpenApiRouter<Arc<Shared>> {
@@ -124,5 +163,5 @@ fn finish(edge: Edge, router: Router<Arc<Shared>>, document: &utoipa::openapi::O
     router
         .fallback(async || Problem::NotFound("No route of this path."))
         .layer(Around::new(routes, owner))
-        .with_state(Arc::new(Shared { edge }))
+        .with_state(Arc::new(Shared { edge, snapshots: DashMap::new() }))
 }

@@ -97,3 +97,85 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpS
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::Notify;
+    use tokio::task::JoinHandle;
+
+    use super::*;
+
+    async fn start(router: Router, bound: usize) -> (SocketAddr, CancellationToken, JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let server = tokio::spawn(serve_at_most(listener, router, shutdown.clone(), bound));
+        (address, shutdown, server)
+    }
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    async fn read_some(stream: &mut TcpStream) -> String {
+        let mut bytes = [0; 1024];
+        let length = stream.read(&mut bytes).await.unwrap();
+        String::from_utf8(bytes[..length].to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn shutdown_lets_an_open_request_end_and_takes_no_new_connection() {
+        let (entered, leave) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let router = {
+            let (entered, leave) = (entered.clone(), leave.clone());
+            Router::new().route(
+                "/",
+                get(async move || {
+                    entered.notify_one();
+                    leave.notified().await;
+                    "done"
+                }),
+            )
+        };
+        let (address, shutdown, server) = start(router, 8).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(REQUEST).await.unwrap();
+        entered.notified().await;
+        shutdown.cancel();
+        tokio::task::yield_now().await;
+        leave.notify_one();
+        let answer = read_some(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("done"), "{answer}");
+        server.await.unwrap();
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn who_finds_no_place_waits_for_one() {
+        let router = Router::new().route("/", get(async || "done"));
+        let (address, _shutdown, _server) = start(router, 1).await;
+        let mut first = TcpStream::connect(address).await.unwrap();
+        first.write_all(REQUEST).await.unwrap();
+        assert!(read_some(&mut first).await.ends_with("done"));
+        let mut second = TcpStream::connect(address).await.unwrap();
+        second.write_all(REQUEST).await.unwrap();
+        let early = tokio::time::timeout(Duration::from_millis(100), read_some(&mut second)).await;
+        assert!(early.is_err(), "the only place is taken");
+        drop(first);
+        assert!(read_some(&mut second).await.ends_with("done"));
+    }
+
+    #[tokio::test]
+    async fn a_dropped_server_closes_its_connections() {
+        let router = Router::new().route("/", get(async || std::future::pending::<&str>().await));
+        let (address, _shutdown, server) = start(router, 8).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(REQUEST).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        server.abort();
+        let read = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut [0; 16])).await;
+        assert_eq!(read.expect("the connection is closed").unwrap_or(0), 0);
+    }
+}

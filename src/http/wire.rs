@@ -4,11 +4,15 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use engine::{SeatList, SeatNo, Time};
+use engine::option::OptionStatus;
+use engine::{Reservation, SeatList, SeatNo, Time};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
+
+use crate::catalogue::Concert;
+use crate::catalogue::directory::OptionEntry;
 
 /// A problem, RFC 9457.
 #[derive(Serialize, ToSchema)]
@@ -31,6 +35,9 @@ pub struct ProblemBody<'a> {
     /// `SEAT_TAKEN`: which seats clash, and with what.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conflicts: Option<Vec<Conflict>>,
+    /// `SEAT_TAKEN` of a block in several parts: the reservations of the parts that did not clash.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub blocked: &'a [ReservationView],
     /// `NO_SEATS_TOGETHER`: the longest run there is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub longest: Option<u32>,
@@ -43,7 +50,7 @@ pub struct ProblemBody<'a> {
 }
 
 /// A seat that somebody else has.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Conflict {
     pub seat_no: u32,
@@ -59,6 +66,263 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// Send it as `cursor` for the next page; null at the end.
     pub next_cursor: Option<String>,
+}
+
+/// A seat by number and label.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SeatView<'a> {
+    pub seat_no: u32,
+    #[schema(example = "A-12-7")]
+    pub label: &'a str,
+}
+
+/// A handful of seats with their labels, written without being collected first.
+pub struct Labelled<'a> {
+    entry: &'a OptionEntry,
+    seats: SeatList,
+}
+
+impl<'a> Labelled<'a> {
+    pub const fn new(entry: &'a OptionEntry, seats: SeatList) -> Self {
+        Self { entry, seats }
+    }
+}
+
+impl Serialize for Labelled<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let view = |seat: SeatNo| SeatView { seat_no: seat.0, label: self.entry.label(seat) };
+        serializer.collect_seq(self.seats.iter().map(view))
+    }
+}
+
+/// Seats that are mine for a while.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SelectionView<'a> {
+    pub option_id: u32,
+    #[schema(value_type = Vec<SeatView<'a>>)]
+    pub seats: Labelled<'a>,
+    pub expires_at: Instant,
+}
+
+/// Seats that were mine.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReleasedView<'a> {
+    pub option_id: u32,
+    #[schema(value_type = Vec<SeatView<'a>>)]
+    pub released: Labelled<'a>,
+}
+
+/// A reservation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReservationView {
+    #[schema(format = "uuid", example = "0198c0de-0000-7000-8000-000000000001")]
+    pub reservation_id: String,
+    /// SALE, or BLOCK for house seats.
+    #[schema(example = "SALE")]
+    pub kind: &'static str,
+    /// HOLD, PAYING, CONFIRMED, CANCELLED, REFUNDED or EXPIRED.
+    #[schema(example = "HOLD")]
+    pub status: &'static str,
+    pub concert_id: u64,
+    pub option_id: u32,
+    pub user_id: u64,
+    pub seats: Vec<OwnedSeat>,
+    /// In minor units of the currency.
+    #[schema(example = 24000)]
+    pub amount: i64,
+    /// ISO 4217.
+    #[schema(example = "EUR")]
+    pub currency: String,
+    /// When it expires; null unless HOLD or PAYING.
+    pub hold_expires_at: Option<Instant>,
+    pub created_at: Instant,
+    pub changed_at: Instant,
+    /// 1 at birth, one more at each transition.
+    pub version: u32,
+    /// Whether paying ever began, so that money may have to go back.
+    pub payment_started: bool,
+}
+
+/// A seat by number and label.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = SeatView)]
+#[serde(rename_all = "camelCase")]
+pub struct OwnedSeat {
+    pub seat_no: u32,
+    pub label: String,
+}
+
+impl ReservationView {
+    pub fn new(reservation: &Reservation, entry: &OptionEntry) -> Self {
+        let expires = Some(reservation.deadline).filter(|deadline| *deadline != Time::NEVER);
+        let seat = |seat: SeatNo| OwnedSeat { seat_no: seat.0, label: entry.label(seat).to_owned() };
+        Self {
+            reservation_id: reservation.id.to_string(),
+            kind: reservation.kind.name(),
+            status: reservation.status.name(),
+            concert_id: reservation.concert.0,
+            option_id: reservation.option.0,
+            user_id: reservation.user.0,
+            seats: reservation.seats.iter().map(seat).collect(),
+            amount: reservation.amount,
+            currency: entry.currency().to_owned(),
+            hold_expires_at: expires.map(Instant),
+            created_at: Instant(reservation.created_at),
+            changed_at: Instant(reservation.changed_at),
+            version: reservation.version,
+            payment_started: reservation.payment_started,
+        }
+    }
+}
+
+/// A concert.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConcertView {
+    pub concert_id: u64,
+    pub title: String,
+    pub created_at: Instant,
+}
+
+impl ConcertView {
+    pub fn new(concert: &Concert) -> Self {
+        Self {
+            concert_id: concert.concert.0,
+            title: concert.title.clone(),
+            created_at: Instant(concert.created_at),
+        }
+    }
+}
+
+/// A dated performance of a concert.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OptionView {
+    pub option_id: u32,
+    pub concert_id: u64,
+    pub starts_at: Instant,
+    /// ON_SALE, CLOSED, or PENDING while its shard has not added it to the sale.
+    #[schema(example = "ON_SALE")]
+    pub status: &'static str,
+    pub seat_count: u32,
+    /// ISO 4217.
+    pub currency: String,
+    /// Ask for the plan with `?hash=` this, and keep it for ever.
+    pub plan_hash: String,
+}
+
+impl OptionView {
+    pub fn new(entry: &OptionEntry) -> Self {
+        Self {
+            option_id: entry.option.0,
+            concert_id: entry.concert.0,
+            starts_at: Instant(entry.starts_at),
+            status: entry.status.map_or("PENDING", OptionStatus::name),
+            seat_count: entry.seat_count(),
+            currency: entry.currency().to_owned(),
+            plan_hash: entry.plan_hash.clone(),
+        }
+    }
+}
+
+/// The public state of all seats of an option. Written by hand in `seats`; this describes it.
+#[derive(ToSchema)]
+#[schema(as = Seats, rename_all = "camelCase")]
+#[expect(dead_code, reason = "describes what `seats` writes")]
+pub struct SeatsView {
+    option_id: u32,
+    /// The owner's epoch; with `seq` the position in the feed.
+    epoch: u64,
+    seq: u64,
+    counts: Counts,
+    seats: Vec<SeatStateView>,
+}
+
+/// Seats per state.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what `seats` writes")]
+pub struct Counts {
+    available: u32,
+    selecting: u32,
+    hold: u32,
+    confirmed: u32,
+}
+
+/// One seat's public state.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "describes what `seats` writes")]
+pub struct SeatStateView {
+    seat_no: u32,
+    label: String,
+    /// AVAILABLE, SELECTING, HOLD or CONFIRMED.
+    #[schema(example = "AVAILABLE")]
+    state: String,
+}
+
+/// A seating plan. The catalogue writes it; this describes it.
+#[derive(ToSchema)]
+#[schema(as = Plan)]
+#[expect(dead_code, reason = "describes what the catalogue writes")]
+pub struct PlanView {
+    name: String,
+    /// ISO 4217.
+    currency: String,
+    categories: Vec<PlanCategory>,
+    sections: Vec<PlanSection>,
+}
+
+/// A price category.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what the catalogue writes")]
+pub struct PlanCategory {
+    name: String,
+    /// In minor units of the currency.
+    price: i64,
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what the catalogue writes")]
+pub struct PlanSection {
+    code: String,
+    rows: Vec<PlanRow>,
+}
+
+/// A row, or one stretch of it between two aisles: its seats are neighbours.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what the catalogue writes")]
+pub struct PlanRow {
+    label: String,
+    seats: Vec<PlanSeat>,
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what the catalogue writes")]
+pub struct PlanSeat {
+    label: String,
+    /// Index into `categories`.
+    category: u8,
+    position: Option<PlanPosition>,
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what the catalogue writes")]
+pub struct PlanPosition {
+    x: f64,
+    y: f64,
+}
+
+/// Lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a String takes every character");
+        text
+    })
 }
 
 /// An instant, RFC 3339 in UTC.

@@ -1,0 +1,6 @@
+//! What only ADMIN and OPS may do. The same routes on the public and the ops listener.
+
+pub(in crate::http) mod audit;
+pub(in crate::http) mod blocks;
+pub(in crate::http) mod options;
+pub(in crate::http) mod policies;
