@@ -2,11 +2,13 @@
 
 pub mod app;
 pub mod audit;
+pub mod auth_key;
 pub mod catalogue;
 pub mod cli;
 pub mod config;
 pub mod http;
 pub mod ledger;
 pub mod mirror;
+pub mod run_file;
 pub mod shutdown;
 pub mod telemetry;

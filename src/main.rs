@@ -1,3 +1,10 @@
-//! The `hotseat` binary.
+//! The `hotseat` binary: arguments in, an exit code out.
 
-fn main() {}
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    hotseat::cli::main()
+}

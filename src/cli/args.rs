@@ -1,0 +1,248 @@
+//! What may be typed. The comments are the manual: `--help` shows them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use jiff::Timestamp;
+
+use crate::config::{Flags, text};
+use crate::http::auth::Role;
+
+const MANUAL: &str = "\
+Examples:
+  hotseat serve --demo                 sell three invented concerts on this machine, now
+  hotseat serve --config cluster.toml  sell what was imported
+  hotseat import hall.json --concert \"Winter Journey\" --at 2027-05-01T19:00:00+09:00
+  hotseat token --user 7 --role USER   a token for the API
+  hotseat audit                        prove that nothing was sold twice
+
+Settings:
+  Defaults, then the file of --config, then HOTSEAT_<SECTION>_<KEY>, then flags: the later wins.
+  `cluster.toml` lists every key, e.g. hold.ttl, which is also HOTSEAT_HOLD_TTL=2m.
+
+Exit codes:
+  0  done
+  1  it was tried and failed, or an audit found a difference
+  2  the command line or the configuration is wrong; nothing was tried";
+
+/// Sells the seats of a concert when everybody wants them in the same second.
+#[derive(Debug, Parser)]
+#[command(name = "hotseat", version, after_help = MANUAL, max_term_width = 110)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Bring the ledger's schema up to date
+    Migrate(MigrateArgs),
+    /// Say whether a configuration is valid, and what it changes
+    CheckConfig(CheckConfigArgs),
+    /// Print a token for the API
+    Token(TokenArgs),
+}
+
+/// Where settings and data are.
+#[derive(Debug, clap::Args)]
+pub(super) struct Place {
+    /// Read settings from this file (TOML; `cluster.toml` lists every key)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The data directory, instead of node.data [default: hotseat-data]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+impl Place {
+    pub(super) fn flags(&self) -> Flags {
+        Flags { config: self.config.clone(), data: self.data.clone(), ..Flags::default() }
+    }
+}
+
+/// Run the server.
+///
+/// Serves the public API, and on a second address health, metrics and administration, until SIGTERM or SIGINT.
+/// Then it refuses new work, writes and answers what waits, and ends with 0, within shutdown.grace; a second
+/// signal ends it at once. What it had acknowledged is there at the next start, also after a kill -9.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  hotseat serve --demo
+  hotseat serve --data /var/lib/hotseat --listen 0.0.0.0:8080
+  HOTSEAT_LOG_FORMAT=json hotseat serve --config cluster.toml
+
+Exit codes:
+  0  stopped by a signal
+  1  it could not start (directory in use, port taken, disk full, …) or could not go on
+  2  the command line or the configuration is wrong")]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    place: Place,
+    /// The address of the public API, instead of server.listen; port 0 is any free one
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// The address of health, metrics and administration, instead of server.ops_listen
+    #[arg(long, value_name = "ADDR")]
+    ops_listen: Option<SocketAddr>,
+    /// Fill an empty data directory with three invented concerts, hand out tokens to whoever asks, let buyers
+    /// confirm without paying, and print commands to try. Only on a loopback address. A data directory that is
+    /// not empty is served as it is
+    #[arg(long)]
+    pub(super) demo: bool,
+}
+
+impl ServeArgs {
+    pub(super) fn flags(&self) -> Flags {
+        Flags { listen: self.listen, ops_listen: self.ops_listen, demo: self.demo, ..self.place.flags() }
+    }
+}
+
+/// Bring the ledger's schema up to date.
+///
+/// The server does it at its start by itself; this is for who wants to see it done before. Makes the data
+/// directory where it is missing. Refused while a server runs on the directory.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  hotseat migrate --data /var/lib/hotseat")]
+pub(super) struct MigrateArgs {
+    #[command(flatten)]
+    pub(super) place: Place,
+}
+
+/// Put a seating plan on sale.
+///
+/// Reads a plan in pretix's seating-plan JSON or in the short form, and makes an option (a dated performance) of a
+/// concert from it; a title that exists gets a further option. Through the server where one runs on the data
+/// directory, otherwise into the ledger itself. All or nothing.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  hotseat import hall.json --concert \"Winter Journey\" --at 2027-05-01T19:00:00+09:00
+  hotseat import arena.json --concert \"Big Night\" --at 2027-06-05T20:00:00Z --own-shard --price Floor=9900
+
+The short form:
+  {\"sections\":[{\"code\":\"A\",\"rows\":[{\"label\":\"1\",\"from\":1,\"to\":20}]},{\"code\":\"PIT\",\"capacity\":500}]}
+
+Exit codes:
+  0  on sale
+  1  the file is no plan (place and reason are said), or the ledger or the server refused it
+  2  the command line or the configuration is wrong")]
+pub(super) struct ImportArgs {
+    #[command(flatten)]
+    pub(super) place: Place,
+    /// The seating plan
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// The concert's title
+    #[arg(long, value_name = "TITLE")]
+    pub(super) concert: String,
+    /// When it starts, as RFC 3339 with an offset
+    #[arg(long, value_name = "INSTANT")]
+    pub(super) at: Timestamp,
+    /// Put the concert into a shard that has no other: for one that everybody wants
+    #[arg(long)]
+    pub(super) own_shard: bool,
+    /// ISO 4217
+    #[arg(long, value_name = "CODE")]
+    pub(super) currency: Option<String>,
+    /// The price of a category in minor units (cents), e.g. Floor=9900; may be repeated
+    #[arg(long, value_name = "CATEGORY=AMOUNT", value_parser = price)]
+    pub(super) price: Vec<(String, i64)>,
+}
+
+fn price(text: &str) -> Result<(String, i64), String> {
+    let expected =
+        || "expected CATEGORY=AMOUNT with a whole amount in minor units, such as Floor=9900".to_owned();
+    let (category, amount) = text.rsplit_once('=').ok_or_else(expected)?;
+    let amount: i64 = amount.parse().map_err(|_| expected())?;
+    if category.is_empty() || amount < 0 { Err(expected()) } else { Ok((category.to_owned(), amount)) }
+}
+
+/// Prove from the events who owns which seat.
+///
+/// Reads every event, checks each shard's hash chain, derives every reservation and every seat's owner from the
+/// events alone, and compares that with the ledger's tables and with the memory of the running server. Changes
+/// nothing, and disturbs no sale. With no server running it says that memory was not compared.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  hotseat audit --data /var/lib/hotseat
+
+Exit codes:
+  0  everything agrees
+  1  something differs (every row is printed), or the ledger could not be read
+  2  the command line or the configuration is wrong")]
+pub(super) struct AuditArgs {
+    #[command(flatten)]
+    pub(super) place: Place,
+}
+
+/// Say whether a configuration is valid, and what it changes.
+///
+/// Prints every setting that is not at its default, and who set it: the file, an environment variable, a flag.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  HOTSEAT_HOLD_TTL=2m hotseat check-config --config cluster.toml
+
+Exit codes:
+  0  valid
+  2  not valid: the source, the key, what was expected and what was found are said")]
+pub(super) struct CheckConfigArgs {
+    #[command(flatten)]
+    pub(super) place: Place,
+}
+
+/// Print a token for the API.
+///
+/// Signed with auth.secret or, where there is none, with the random key that the server keeps in the data
+/// directory. Goes to standard output, alone on its line.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  TOKEN=$(hotseat token --user 7 --role USER)
+  curl -H \"Authorization: Bearer $TOKEN\" http://127.0.0.1:8080/api/v1/reservations")]
+pub(super) struct TokenArgs {
+    #[command(flatten)]
+    pub(super) place: Place,
+    /// Whom it names, 1 to 9007199254740991
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u64).range(1..=engine::ids::PUBLIC_ID_MAX))]
+    pub(super) user: u64,
+    /// What it allows
+    #[arg(long, value_enum, ignore_case = true)]
+    pub(super) role: RoleArg,
+    /// The user's tier, e.g. PREMIUM
+    #[arg(long, value_name = "NAME")]
+    pub(super) tier: Option<String>,
+    /// How long it is good for
+    #[arg(long, value_name = "DURATION", default_value = "12h", value_parser = text::duration_argument)]
+    pub(super) ttl: Duration,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "UPPER")]
+pub(super) enum RoleArg {
+    /// Buys for itself
+    User,
+    /// Confirms and refunds for everybody
+    Payment,
+    /// Runs the sale
+    Admin,
+    /// Runs the servers
+    Ops,
+}
+
+impl From<RoleArg> for Role {
+    fn from(role: RoleArg) -> Self {
+        match role {
+            RoleArg::User => Self::User,
+            RoleArg::Payment => Self::Payment,
+            RoleArg::Admin => Self::Admin,
+            RoleArg::Ops => Self::Ops,
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! What a setting may be, by itself and beside others.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use axum::http::Uri;
+use tracing_subscriber::EnvFilter;
+
+use super::Config;
+use super::error::ConfigError;
+use super::text::format_duration;
+use crate::http::auth::{Role, TokenKey, check_exposure};
+
+pub(super) const SHARDS: &str = "a whole number from 1 to 4096";
+
+/// Bytes of a secret: shorter ones can be guessed from one token.
+const SECRET_BYTES: usize = 32;
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+/// Everything that is wrong with a configuration whose types are right.
+pub(super) fn check(config: &Config, source: &dyn Fn(&str) -> String) -> Vec<ConfigError> {
+    let mut checks = Checks { wrong: Vec::new(), source };
+    names(config, &mut checks);
+    listeners(config, &mut checks);
+    ranges(config, &mut checks);
+    relations(config, &mut checks);
+    auth(config, &mut checks);
+    if checks.wrong.is_empty() {
+        exposure(config, &mut checks);
+    }
+    checks.wrong
+}
+
+struct Checks<'a> {
+    wrong: Vec<ConfigError>,
+    source: &'a dyn Fn(&str) -> String,
+}
+
+impl Checks<'_> {
+    fn expect(&mut self, holds: bool, key: &str, expected: impl Display, found: impl Display) {
+        if !holds {
+            let what = format!("expected {expected}, found {found}");
+            self.wrong.push(ConfigError::new((self.source)(key), key, what));
+        }
+    }
+
+    fn range(&mut self, key: &str, found: Duration, range: RangeInclusive<Duration>) {
+        let (least, most) = (format_duration(*range.start()), format_duration(*range.end()));
+        let expected = format!("a duration from {least} to {most}");
+        self.expect(range.contains(&found), key, expected, format_duration(found));
+    }
+}
+
+fn names(config: &Config, checks: &mut Checks<'_>) {
+    let name = &config.node.name;
+    let legal = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    checks.expect(
+        !name.is_empty() && name.len() <= 64 && name.chars().all(legal),
+        "node.name",
+        "1 to 64 letters, digits, '-', '_' or '.'",
+        format_args!("{name:?}"),
+    );
+    let url = &config.node.public_url;
+    checks.expect(
+        url.is_empty() || is_origin(url),
+        "node.public_url",
+        "an http or https URL without a path, such as \"https://seats.example.com\"",
+        format_args!("{url:?}"),
+    );
+    checks.expect(!config.node.data.as_os_str().is_empty(), "node.data", "a directory", "an empty path");
+    let url = &config.ledger.url;
+    checks.expect(
+        url == "sqlite:",
+        "ledger.url",
+        "\"sqlite:\" (the embedded ledger in node.data)",
+        format_args!("{url:?}"),
+    );
+    let url = &config.mirror.url;
+    checks.expect(url == "local:", "mirror.url", "\"local:\" (inside this process)", format_args!("{url:?}"));
+    let level = &config.log.level;
+    if let Err(error) = EnvFilter::builder().parse(level) {
+        let found = format!("{level:?} ({error})");
+        checks.expect(false, "log.level", "a level or directives such as \"info,hotseat=debug\"", found);
+    }
+}
+
+fn is_origin(url: &str) -> bool {
+    let Ok(uri) = url.parse::<Uri>() else { return false };
+    matches!(uri.scheme_str(), Some("http" | "https"))
+        && uri.authority().is_some()
+        && matches!(uri.path(), "" | "/")
+        && uri.query().is_none()
+        && !url.ends_with('/')
+}
+
+fn listeners(config: &Config, checks: &mut Checks<'_>) {
+    let server = &config.server;
+    checks.expect(
+        server.listen != server.ops_listen || server.listen.port() == 0,
+        "server.ops_listen",
+        "another address than server.listen",
+        server.ops_listen,
+    );
+}
+
+fn ranges(config: &Config, checks: &mut Checks<'_>) {
+    let shards = config.cluster.shards;
+    checks.expect((1..=4_096).contains(&shards), "cluster.shards", SHARDS, shards);
+    let reservations = config.sales.reservations_per_user;
+    checks.expect(
+        reservations > 0,
+        "sales.reservations_per_user",
+        "a whole number from 1 to 4294967295",
+        reservations,
+    );
+    checks.expect(
+        config.sales.confirm_role != Role::Ops,
+        "sales.confirm_role",
+        "\"PAYMENT\" or \"ADMIN\" (or \"USER\" with auth.dev_tokens)",
+        "\"OPS\"",
+    );
+    checks.range("ledger.ack_timeout", config.ledger.ack_timeout, 100 * MS..=MINUTE);
+    checks.range("cluster.lease_ttl", config.cluster.lease_ttl, SECOND..=MINUTE);
+    checks.range("cluster.lease_renew", config.cluster.lease_renew, 100 * MS..=MINUTE);
+    checks.range("cluster.lease_margin", config.cluster.lease_margin, 100 * MS..=MINUTE);
+    checks.range("select.ttl", config.select.ttl, SECOND..=HOUR);
+    checks.range("select.max_age", config.select.max_age, SECOND..=DAY);
+    checks.range("hold.ttl", config.hold.ttl, SECOND..=7 * DAY);
+    checks.range("paying.ttl", config.paying.ttl, SECOND..=7 * DAY);
+    checks.range("idempotency.horizon", config.idempotency.horizon, MINUTE..=DAY);
+    checks.range("edge.click_timeout", config.edge.click_timeout, 100 * MS..=MINUTE);
+    checks.range("feed.tick", config.feed.tick, 10 * MS..=SECOND);
+    checks.range("mirror.restore_timeout", config.mirror.restore_timeout, 10 * MS..=MINUTE);
+    checks.range("shutdown.grace", config.shutdown.grace, 100 * MS..=HOUR);
+}
+
+fn relations(config: &Config, checks: &mut Checks<'_>) {
+    let cluster = &config.cluster;
+    let usable = cluster.lease_ttl.saturating_sub(cluster.lease_margin);
+    checks.expect(
+        cluster.lease_renew < usable,
+        "cluster.lease_renew",
+        format_args!("less than cluster.lease_ttl - cluster.lease_margin ({})", format_duration(usable)),
+        format_duration(cluster.lease_renew),
+    );
+    let select = &config.select;
+    checks.expect(
+        select.max_age >= select.ttl,
+        "select.max_age",
+        format_args!("at least select.ttl ({})", format_duration(select.ttl)),
+        format_duration(select.max_age),
+    );
+}
+
+fn auth(config: &Config, checks: &mut Checks<'_>) {
+    let auth = &config.auth;
+    let bytes = auth.secret.0.len();
+    checks.expect(
+        bytes == 0 || bytes >= SECRET_BYTES,
+        "auth.secret",
+        format_args!("at least {SECRET_BYTES} bytes, or nothing for a random one"),
+        format_args!("{bytes} bytes"),
+    );
+    let public_key = !auth.public_key.as_os_str().is_empty();
+    checks.expect(
+        !(public_key && bytes > 0),
+        "auth.public_key",
+        "either auth.secret or auth.public_key",
+        "both",
+    );
+    checks.expect(
+        !(public_key && auth.dev_tokens),
+        "auth.dev_tokens",
+        "false where auth.public_key is set: a public key issues no tokens",
+        "true",
+    );
+}
+
+/// Dev tokens, the built-in secret and buyers who confirm are for one's own machine.
+fn exposure(config: &Config, checks: &mut Checks<'_>) {
+    let listeners = [config.server.listen, config.server.ops_listen];
+    let key = TokenKey::Secret(config.auth.secret.0.clone());
+    let (dev_tokens, confirm_role) = (config.auth.dev_tokens, config.sales.confirm_role);
+    if let Err(exposure) = check_exposure(&listeners, &key, dev_tokens, confirm_role) {
+        checks.wrong.push(ConfigError::new("", "", exposure.to_string()));
+    }
+}

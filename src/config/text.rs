@@ -1,0 +1,153 @@
+//! How durations and addresses are written.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::de::{Error, Unexpected, Visitor};
+
+/// What a duration looks like, for messages.
+pub const DURATION: &str =
+    "a duration with a unit (ms, s, m or h) of at most 365 days, such as \"30s\" or \"1500ms\"";
+
+/// What an address looks like, for messages.
+pub const ADDRESS: &str = "an IP address and a port, such as \"127.0.0.1:8080\"";
+
+/// So that no sum of two durations overflows anything.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3_600);
+
+/// Reads `30s`, `1500ms`, `15m`, `2h`.
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(unit_at);
+    let number: u64 = number.parse().ok()?;
+    let millis = match unit {
+        "ms" => number,
+        "s" => number.checked_mul(1_000)?,
+        "m" => number.checked_mul(60_000)?,
+        "h" => number.checked_mul(3_600_000)?,
+        _ => return None,
+    };
+    let duration = Duration::from_millis(millis);
+    (duration <= LONGEST).then_some(duration)
+}
+
+/// The shortest text that [`parse_duration`] reads back.
+#[must_use]
+pub fn format_duration(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    match millis {
+        0 => "0s".to_owned(),
+        _ if millis.is_multiple_of(3_600_000) => format!("{}h", millis / 3_600_000),
+        _ if millis.is_multiple_of(60_000) => format!("{}m", millis / 60_000),
+        _ if millis.is_multiple_of(1_000) => format!("{}s", millis / 1_000),
+        _ => format!("{millis}ms"),
+    }
+}
+
+/// A configured duration as the engine counts; bounded by the parser, so it always fits.
+#[must_use]
+pub fn span(duration: Duration) -> engine::Span {
+    engine::Span(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// Reads a duration given on the command line.
+///
+/// # Errors
+/// A sentence.
+pub fn duration_argument(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| format!("expected {DURATION}"))
+}
+
+/// A string that is parsed, with one sentence for whatever else is found.
+struct Parsed<T> {
+    expected: &'static str,
+    parse: fn(&str) -> Option<T>,
+    of: PhantomData<T>,
+}
+
+impl<T> Visitor<'_> for Parsed<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        (self.parse)(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+    }
+}
+
+/// For `#[serde(with = …)]`.
+pub mod duration {
+    use super::{DURATION, Duration, Parsed, PhantomData, format_duration, parse_duration};
+
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format_duration(*duration))
+    }
+
+    /// # Errors
+    /// Not a duration with a unit.
+    pub fn deserialize<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        deserializer.deserialize_str(Parsed { expected: DURATION, parse: parse_duration, of: PhantomData })
+    }
+}
+
+/// For `#[serde(with = …)]`.
+pub mod address {
+    use super::{ADDRESS, Parsed, PhantomData, SocketAddr};
+
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<S: serde::Serializer>(address: &SocketAddr, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(address)
+    }
+
+    /// # Errors
+    /// Not an address with a port.
+    pub fn deserialize<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+        let parse = |text: &str| text.parse().ok();
+        deserializer.deserialize_str(Parsed { expected: ADDRESS, parse, of: PhantomData })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_unit() {
+        for (text, millis) in [
+            ("0s", Some(0)),
+            ("1500ms", Some(1_500)),
+            ("30s", Some(30_000)),
+            ("15m", Some(900_000)),
+            ("2h", Some(7_200_000)),
+            ("8760h", Some(31_536_000_000)),
+            ("8761h", None),
+            ("30", None),
+            ("", None),
+            ("s", None),
+            ("-1s", None),
+            ("1.5s", None),
+            ("30 s", None),
+            ("1d", None),
+            ("99999999999999999999s", None),
+            ("18446744073709551615h", None),
+        ] {
+            assert_eq!(parse_duration(text), millis.map(Duration::from_millis), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_duration_is_written_as_it_is_read() {
+        for millis in [0, 1, 999, 1_000, 1_500, 60_000, 61_000, 3_600_000, 5_400_000, 31_536_000_000] {
+            let duration = Duration::from_millis(millis);
+            assert_eq!(parse_duration(&format_duration(duration)), Some(duration));
+        }
+    }
+}
