@@ -7,11 +7,18 @@ use engine::option::OptionStatus;
 use engine::{ConcertId, OptionId, ShardId, Time};
 
 pub use self::plan::{Plan, PlanError};
+pub use self::read::{ReadOptions, Warning, read_plan};
 
+pub mod demo;
 pub mod directory;
+pub mod intake;
 pub mod natural;
 pub mod plan;
+mod pretix;
+mod read;
+mod short;
 pub mod stored;
+mod stretches;
 
 /// A concert: the unit of ownership. All its options live in one shard.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,10 +16,10 @@ use sha2::{Digest, Sha256};
 /// Canonical JSON longer than this is none of ours: 200,000 seats with the longest labels stay below.
 pub const JSON_MAX: u64 = 128 << 20;
 
-/// Characters of a section code, a row label or a seat number.
-pub const CODE_MAX: usize = 32;
+/// Bytes of a section code, a row label or a seat number.
+pub const CODE_MAX: usize = 64;
 
-/// Characters of a plan's or a category's name.
+/// Bytes of a plan's or a category's name.
 pub const NAME_MAX: usize = 200;
 
 /// The most a seat may cost: a full reservation then still is an integer that JSON carries exactly.
@@ -357,8 +357,8 @@ pub(super) fn check_currency(currency: &str) -> Result<(), PlanError> {
 fn check_text(place: impl fmt::Display, text: &str, max: usize) -> Result<(), PlanError> {
     let reason = if text.is_empty() {
         "is empty".to_owned()
-    } else if text.chars().count() > max {
-        format!("is longer than {max} characters")
+    } else if text.len() > max {
+        format!("is longer than {max} bytes")
     } else if text.trim() != text || text.chars().any(char::is_control) {
         format!("{text:?} has control characters or white space around it")
     } else {
