@@ -193,7 +193,7 @@ impl Adjacency {
             if distance(place) < distance(best) && !self.leaves_lone_seat(place, wish.party) {
                 best = place;
             }
-            if i64::from(2 * place + wish.party) > middle {
+            if i64::from(2 * place + wish.party) > middle && distance(place) >= distance(best) {
                 break; // From here on every place is farther from the middle.
             }
         }
