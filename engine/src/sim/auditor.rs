@@ -52,9 +52,6 @@ impl Auditor {
         mut predicted: Predicted,
         shadow: &mut Shadow,
     ) -> Verdict {
-        if let Some(complaint) = predicted.complaint {
-            return Err(format!("select-best: {complaint}"));
-        }
         let mut replies = Vec::new();
         let mut entries: Vec<&Entry> = Vec::new();
         let mut halt = None;

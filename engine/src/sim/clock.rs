@@ -7,6 +7,7 @@ use crate::time::Time;
 /// Runs ahead of the world after each jump, stands still at times, and is now and then read late.
 pub struct Clock {
     prng: Prng,
+    grain: i64,
     ahead: i64,
     stalled_until: i64,
     read_last: i64,
@@ -14,8 +15,8 @@ pub struct Clock {
 
 impl Clock {
     #[must_use]
-    pub fn new(seed: u64) -> Self {
-        Self { prng: Prng::new(seed, Stream::Clock), ahead: 0, stalled_until: 0, read_last: 0 }
+    pub fn new(seed: u64, grain: i64) -> Self {
+        Self { prng: Prng::new(seed, Stream::Clock), grain, ahead: 0, stalled_until: 0, read_last: 0 }
     }
 
     /// What the clock shows at `now` of the world.
@@ -28,7 +29,7 @@ impl Clock {
         if self.prng.chance(faults.clock_back) {
             shown -= self.prng.between(1, 5_000_000);
         }
-        Time(shown)
+        Time(shown.div_euclid(self.grain) * self.grain)
     }
 
     /// When the world's time must be for the clock to show `time`.

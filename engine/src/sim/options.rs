@@ -20,6 +20,9 @@ pub struct Options {
     pub command_count: u32,
     /// The mean pause between two commands, in microseconds.
     pub pace: i64,
+    /// The shard's clock moves in steps of this many microseconds: in a coarse world many things
+    /// happen at the very moment when another falls due.
+    pub grain: i64,
     /// How often each kind of command is drawn. Some are never drawn at all, so that rare states are
     /// not always disturbed by the same frequent commands.
     pub weights: [u32; KIND_COUNT],
@@ -39,6 +42,8 @@ pub struct Faults {
     pub ledger_lost: u32,
     /// The ledger refuses an entry though nothing is wrong with it.
     pub ledger_refused: u32,
+    /// The shell reports an entry that is not pending.
+    pub shell_confused: u32,
     /// The ledger does not answer for long.
     pub ledger_stall: u32,
     pub mirror_latency: i64,
@@ -129,6 +134,7 @@ impl Options {
             seat_counts,
             command_count: range(&mut prng, 20, 300),
             pace,
+            grain: if prng.chance(300) { 10_000 } else { 1 },
             weights,
             faults: if prng.chance(150) { Faults::none() } else { Faults::of(&mut prng) },
             canary: None,
@@ -167,6 +173,7 @@ impl Faults {
             ledger_latency: 1_000,
             ledger_lost: 0,
             ledger_refused: 0,
+            shell_confused: 0,
             ledger_stall: 0,
             mirror_latency: 500,
             mirror_lost: 0,
@@ -187,6 +194,7 @@ impl Faults {
             ledger_latency: *prng.pick(&[500, 20_000, 500_000, 5_000_000]).expect("not empty"),
             ledger_lost: rare(prng, 200),
             ledger_refused: rare(prng, 20),
+            shell_confused: rare(prng, 4),
             ledger_stall: rare(prng, 30),
             mirror_latency: *prng.pick(&[500, 20_000, 1_000_000]).expect("not empty"),
             mirror_lost: rare(prng, 200),

@@ -2,8 +2,8 @@
 //!
 //! It shares no code with the shard but the types. Everything is a sorted map, every question a scan.
 //! It predicts the replies and the entries of every step, and what the seats look like after it. Only
-//! two things it takes over from the shard, after checking them: the numbers of entries, and which
-//! seats select-best chose.
+//! the numbers of entries it takes over from the shard: among entries that fall due at once their order
+//! is nobody's business.
 
 mod rows;
 mod seats;
@@ -11,7 +11,7 @@ mod seats;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::command::{Command, Request, SeatList};
+use crate::command::{Command, Request};
 use crate::effect::{Input, Reason};
 use crate::entry::{Answered, Entry, Fact, RequestMark, Restored, SoftLock, Told};
 use crate::ids::{ConcertId, EntryNo, OptionId, ReplyTo, RequestKey, ReservationId, SeatNo, UserId};
@@ -36,9 +36,9 @@ pub struct Shadow {
     pub reservations: BTreeMap<ReservationId, Reservation>,
     pub answered: BTreeMap<(UserId, RequestKey), Answered>,
     pub pending: BTreeMap<Row, Pending>,
+    /// The newest entry's number.
+    newest: EntryNo,
     pub halted: bool,
-    /// What select-best chose in this step, according to the shard.
-    choice: Option<SeatList>,
     predicted: Predicted,
 }
 
@@ -98,8 +98,6 @@ pub struct Predicted {
     /// Numbered 0: the shard's numbers are learnt by [`Shadow::number`].
     pub entries: Vec<Entry>,
     pub halt: Option<Reason>,
-    /// Why the shard's choice of best seats is not the best.
-    pub complaint: Option<String>,
 }
 
 /// What becomes of a command.
@@ -146,8 +144,8 @@ impl Shadow {
             reservations: BTreeMap::new(),
             answered: BTreeMap::new(),
             pending: BTreeMap::new(),
+            newest: EntryNo(0),
             halted: false,
-            choice: None,
             predicted: Predicted::default(),
         };
         for row in &restored.options {
@@ -190,13 +188,12 @@ impl Shadow {
         }
     }
 
-    /// What the shard must do now. `choice`: the seats it gave to a select-best in this step.
-    pub fn step(&mut self, now: Time, input: &Input, choice: Option<SeatList>) -> Predicted {
+    /// What the shard must do now.
+    pub fn step(&mut self, now: Time, input: &Input) -> Predicted {
         if self.halted {
             return Predicted::default();
         }
         self.now = self.now.max(now);
-        self.choice = choice;
         self.fire();
         match input {
             Input::Command(request) => self.decide(request.clone(), self.now),
@@ -210,6 +207,7 @@ impl Shadow {
     /// Learns the numbers that the shard gave to the entries of this step.
     pub fn number(&mut self, entries: &[&Entry]) {
         for entry in entries {
+            self.newest = self.newest.max(entry.no);
             if let Some(pending) = self.pending.get_mut(&Row::of(&entry.fact)) {
                 pending.entry.no = entry.no;
             }
@@ -345,8 +343,14 @@ impl Shadow {
     }
 
     fn applied(&mut self, upto: EntryNo) {
-        let mut rows: Vec<_> = self.pending.iter().map(|(row, pending)| (pending.entry.no, *row)).collect();
         // Entries of this very step have no number yet.
+        let fresh = self.predicted.entries.len() as u64;
+        if upto.0 > self.newest.0 + fresh {
+            self.halted = true;
+            self.predicted.halt = Some(Reason::EntryUnknown(upto));
+            return;
+        }
+        let mut rows: Vec<_> = self.pending.iter().map(|(row, pending)| (pending.entry.no, *row)).collect();
         rows.retain(|(no, _)| (EntryNo(1)..=upto).contains(no));
         rows.sort_unstable();
         for (_, row) in rows {

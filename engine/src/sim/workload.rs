@@ -226,6 +226,14 @@ impl Workload {
     }
 
     fn add_option(&mut self) -> Command {
+        if self.prng.chance(100) {
+            let layout = Layout { categories: vec![0], ..Layout::default() };
+            return Command::AddOption {
+                option: OptionId(98),
+                concert: ConcertId(1),
+                layout: Arc::new(layout),
+            };
+        }
         let plan = self.prng.pick(&self.plans).expect("there is an option");
         let Plan { option, mut concert, ref layout } = *plan;
         let layout = Arc::clone(layout);
@@ -334,6 +342,9 @@ impl Workload {
     }
 
     fn concert(&mut self) -> ConcertId {
+        if self.prng.chance(30) {
+            return ConcertId(77);
+        }
         self.prng.pick(&self.plans).expect("there is an option").concert
     }
 

@@ -132,12 +132,12 @@ impl<'a> World<'a> {
         Self {
             shadow: Shadow::restore(options.settings, Time(0), &Restored::default()),
             commands_left: options.command_count,
+            clock: Clock::new(seed, options.grain),
             options,
             trace,
             now: 0,
             scheduled: BinaryHeap::new(),
             schedule_count: 0,
-            clock: Clock::new(seed),
             shard: None,
             auditor: Auditor::default(),
             shard_now: Time(0),

@@ -9,9 +9,9 @@ use engine::plan::{Layout, Run};
 use engine::sim::auditor::Auditor;
 use engine::sim::shadow::Shadow;
 use engine::{
-    Authority, Caller, ChainHead, Command, ConcertId, Effect, Effects, EntryNo, Epoch, Granted, Input,
-    OptionId, Outcome, ReplyTo, Request, RequestKey, ReservationId, SeatList, SeatNo, Settings, Shard,
-    ShardId, Span, Time, UserId,
+    Authority, Caller, ChainHead, Command, ConcertId, Effect, Effects, EntryNo, Epoch, Input, OptionId,
+    ReplyTo, Request, RequestKey, ReservationId, SeatList, SeatNo, Settings, Shard, ShardId, Span, Time,
+    UserId,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -204,11 +204,7 @@ impl Pair {
         self.shard.step(self.now, input.clone(), &mut self.effects);
         self.appended +=
             self.effects.iter().filter(|effect| matches!(effect, Effect::Append(_))).count() as u64;
-        let choice = self.effects.iter().find_map(|effect| match effect {
-            Effect::Reply { outcome: Outcome::Granted(Granted::Selected { seats, .. }), .. } => Some(*seats),
-            _ => None,
-        });
-        let predicted = self.shadow.step(self.now, &input, choice);
+        let predicted = self.shadow.step(self.now, &input);
         self.auditor.check_effects(&self.effects, predicted, &mut self.shadow)?;
         self.auditor.check_state(&self.shard, &self.shadow, self.now)
     }

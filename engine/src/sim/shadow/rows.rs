@@ -8,6 +8,7 @@ use crate::entry::Fact;
 use crate::ids::{ConcertId, OptionId, ReservationId, UserId};
 use crate::option::{OptionStatus, Policy};
 use crate::outcome::{Conflicts, Granted, Refusal, SeatState};
+use crate::plan::Layout;
 use crate::reservation::{Kind, Reservation, Status};
 use crate::time::Time;
 
@@ -23,7 +24,7 @@ impl Shadow {
             | Command::Cancel { reservation }
             | Command::Refund { reservation }
             | Command::Unblock { reservation } => self.transition(request, *reservation, arrived),
-            Command::AddOption { option, concert, .. } => self.add_option(*option, *concert),
+            Command::AddOption { option, concert, layout } => self.add_option(*option, *concert, layout),
             Command::SetOptionStatus { option, status } => self.set_status(*option, *status),
             Command::SetPolicy { concert, policy } => self.set_policy(*concert, *policy),
             Command::Select { .. } | Command::SelectBest { .. } | Command::Release { .. } => {
@@ -183,12 +184,15 @@ impl Shadow {
         }
     }
 
-    fn add_option(&self, option: OptionId, concert: ConcertId) -> Verdict {
+    fn add_option(&self, option: OptionId, concert: ConcertId, layout: &Layout) -> Verdict {
         if self.options.contains_key(&option) {
             return grant(Granted::Done);
         }
         if self.pending.contains_key(&Row::Option(option)) {
             return Verdict::Wait(Row::Option(option));
+        }
+        if layout.check().is_err() {
+            return refuse(Refusal::SeatsInvalid);
         }
         Verdict::Append(Fact::Option { option, concert, status: OptionStatus::OnSale, version: 1 })
     }

@@ -6,6 +6,7 @@ use crate::ids::{ConcertId, OptionId, SeatNo, UserId};
 use crate::limits::{SEATS_PER_COMMAND, SOFT_LOCKS_PER_USER};
 use crate::option::OptionStatus;
 use crate::outcome::{Conflicts, Granted, Refusal, SeatState};
+use crate::plan::Run;
 
 impl Shadow {
     pub(super) fn click(&mut self, request: &Request) -> Verdict {
@@ -133,11 +134,28 @@ impl Shadow {
                 Refusal::SelectTooLong
             });
         }
-        let choice = self.choice.unwrap_or_default();
-        if let Some(complaint) = self.complaint(option, party, &good, &choice) {
-            self.predicted.complaint = Some(complaint);
-        }
-        self.lock(user, option, &choice, false)
+        let first = self.best(option, party, &good);
+        let seats = (first..first + party).map(SeatNo).collect();
+        self.lock(user, option, &seats, false)
+    }
+
+    /// The first run that has places which leave no lone seat, and there the place nearest to the
+    /// run's middle; without such a run simply the first place.
+    fn best(&self, option: OptionId, party: u32, good: &[u32]) -> u32 {
+        let tidy = good.iter().copied().filter(|first| !self.leaves_lone_seat(option, *first, party));
+        let best = tidy.min_by_key(|first| {
+            let run = self.run_of(option, *first);
+            // Twice the middles, so that halves stay whole.
+            let middle = 2 * run.first.0 + run.seats;
+            (run.first, middle.abs_diff(2 * first + party), *first)
+        });
+        best.unwrap_or(good[0])
+    }
+
+    fn run_of(&self, option: OptionId, seat: u32) -> Run {
+        let mut runs = self.options[&option].layout.runs.iter();
+        let run = runs.find(|run| (run.first.0..run.first.0 + run.seats).contains(&seat));
+        *run.expect("runs cover every seat")
     }
 
     /// Every first seat from which `party` wanted seats are free and side by side.
@@ -153,28 +171,9 @@ impl Shadow {
         (1..party).rev().find(|party| !self.places(option, *party, wanted).is_empty()).unwrap_or(0)
     }
 
-    /// Why these are not the best seats, if they are not.
-    fn complaint(&self, option: OptionId, party: u32, good: &[u32], choice: &SeatList) -> Option<String> {
-        let Some(first) = choice.iter().next().map(|seat| seat.0) else {
-            return Some(format!("no seats given although {party} are free at {good:?}"));
-        };
-        let adjacent = choice.iter().map(|seat| seat.0).eq(first..first + party);
-        if !adjacent || !good.contains(&first) {
-            return Some(format!("{choice:?} is none of the places at {good:?}"));
-        }
-        let lone = |first: u32| self.leaves_lone_seat(option, first, party);
-        let better = good.iter().find(|other| !lone(**other));
-        match better {
-            Some(better) if lone(first) => Some(format!("{choice:?} leaves a lone seat, {better} does not")),
-            _ => None,
-        }
-    }
-
     /// Whether a neighbour would be left free with no free seat beside it.
     fn leaves_lone_seat(&self, option: OptionId, first: u32, party: u32) -> bool {
-        let runs = &self.options[&option].layout.runs;
-        let run = runs.iter().find(|run| run.first.0 <= first && first < run.first.0 + run.seats);
-        let Some(run) = run else { return false };
+        let run = self.run_of(option, first);
         let (begin, end) = (i64::from(run.first.0), i64::from(run.first.0 + run.seats));
         let free = |seat: i64| {
             let inside = begin <= seat && seat < end;

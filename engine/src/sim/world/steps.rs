@@ -1,7 +1,7 @@
 //! One step of the shard: predicted by the twin, performed effect by effect, audited after.
 
 use super::{Event, World};
-use crate::command::SeatList;
+use crate::command::{Command, Request};
 use crate::effect::{Effect, Effects, Input};
 use crate::entry::Fact;
 use crate::outcome::{Granted, Outcome, Refusal};
@@ -24,7 +24,7 @@ impl World<'_> {
         if self.options.canary == Some(Canary::SeatToldTwice) {
             forge_grant(&mut effects, &input);
         }
-        let predicted = self.shadow.step(given, &input, chosen(&effects, &input));
+        let predicted = self.shadow.step(given, &input);
         self.auditor.check_effects(&effects, predicted, &mut self.shadow)?;
         self.auditor.check_state(&shard, &self.shadow, self.shard_now)?;
         if self.shadow.waiter_total() > 0 {
@@ -97,8 +97,20 @@ impl World<'_> {
             }
             Effect::Halt(_) => {
                 self.coverage.count("world", "HALT");
+                self.check_halted()?;
                 self.end_incarnation();
             }
+        }
+        Ok(())
+    }
+
+    /// A halted shard does nothing any more, whatever happens.
+    fn check_halted(&mut self) -> Verdict {
+        let Some(shard) = &mut self.shard else { return Ok(()) };
+        let mut effects = Effects::new();
+        shard.step(self.shard_now + crate::time::Span::from_secs(86_400), Input::Tick, &mut effects);
+        if !effects.is_empty() || shard.next_wake().is_some() {
+            return Err(format!("halted, and yet: {effects:?}, wakes at {:?}", shard.next_wake()));
         }
         Ok(())
     }
@@ -116,23 +128,10 @@ impl World<'_> {
     }
 }
 
-/// Which seats a select-best was given.
-fn chosen(effects: &Effects, input: &Input) -> Option<SeatList> {
-    let Input::Command(request) = input else { return None };
-    effects.iter().find_map(|effect| match effect {
-        Effect::Reply { to, outcome: Outcome::Granted(Granted::Selected { seats, .. }), .. }
-            if *to == request.reply =>
-        {
-            Some(*seats)
-        }
-        _ => None,
-    })
-}
-
 /// The canary: somebody is told to have a seat that is another's.
 fn forge_grant(effects: &mut Effects, input: &Input) {
     let Input::Command(request) = input else { return };
-    let crate::command::Command::Select { option, seats } = request.command else { return };
+    let Command::Select { option, seats } = request.command else { return };
     for effect in effects {
         if let Effect::Reply { outcome, .. } = effect
             && matches!(outcome, Outcome::Refused(Refusal::SeatTaken(_)))
@@ -146,12 +145,15 @@ fn forge_grant(effects: &mut Effects, input: &Input) {
 fn shown(input: &Input) -> String {
     match input {
         Input::Command(request) => {
-            let crate::command::Request { reply, caller, key, pass, command } = request;
+            let Request { reply, caller, key, pass, command } = request;
             let command = match command {
-                crate::command::Command::AddOption { option, concert, layout } => {
+                Command::AddOption { option, concert, layout } => {
+                    let runs: Vec<_> = layout.runs.iter().map(|run| run.seats).collect();
+                    let sections: Vec<_> = layout.sections.iter().map(|first| first.0).collect();
+                    let categories = &layout.categories;
                     format!(
-                        "AddOption {{ option: {option}, concert: {concert}, {} seats }}",
-                        layout.seat_count()
+                        "AddOption {{ option: {option}, concert: {concert}, runs: {runs:?}, \
+                         sections: {sections:?}, categories: {categories:?} }}"
                     )
                 }
                 other => format!("{other:?}"),

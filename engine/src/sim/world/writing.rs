@@ -36,6 +36,9 @@ impl World<'_> {
             }
             Message::Answer { epoch, upto, refused } if epoch == self.writer.epoch => {
                 self.writer.answered(refused.is_some());
+                if self.streams.ledger.chance(self.options.faults.shell_confused) {
+                    return self.report_nonsense();
+                }
                 if let Some((upto, head)) = upto {
                     self.step(Input::Applied { upto, head })?;
                 }
@@ -50,5 +53,15 @@ impl World<'_> {
             Message::TimeOut { .. } | Message::Answer { .. } => {}
         }
         Ok(())
+    }
+
+    /// An entry that was never sent, or that is there already: shell and engine disagree.
+    fn report_nonsense(&mut self) -> Verdict {
+        let far = crate::ids::EntryNo(1_000_000);
+        if self.streams.ledger.chance(500) {
+            self.step(Input::Refused { entry: far })
+        } else {
+            self.step(Input::Applied { upto: far, head: self.ledger.head })
+        }
     }
 }
