@@ -88,7 +88,10 @@ impl Writer {
     /// The batch is decided. After a refusal nothing of this incarnation is written any more.
     pub fn answered(&mut self, refused: bool) {
         self.in_flight.clear();
-        self.stopped |= refused;
+        if refused {
+            self.queue.clear();
+            self.stopped = true;
+        }
     }
 
     /// The actor died and the process lives: what is queued may still be written, until it is fenced.
