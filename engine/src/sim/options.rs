@@ -118,7 +118,7 @@ impl Options {
         let mut prng = Prng::new(seed, Stream::Options);
         let concert_count = 1 + prng.below(2);
         let option_count = concert_count + prng.below(2);
-        let seat_high = *prng.pick(&[6, 16, 40]).expect("not empty");
+        let seat_high = *prng.pick(&[4, 6, 6, 16, 16, 40, 40, 150]).expect("not empty");
         let seat_counts = (0..option_count).map(|_| range(&mut prng, 2, seat_high)).collect();
         let mut weights = [0; KIND_COUNT];
         for weight in &mut weights {
