@@ -25,6 +25,7 @@ use self::metrics::{HttpMetrics, Routes};
 pub use self::serve::serve;
 use crate::catalogue::Catalogue;
 use crate::catalogue::directory::Directory;
+use crate::catalogue::intake::Intake;
 
 mod admin;
 mod around;
@@ -60,6 +61,8 @@ pub struct Edge {
     pub handle: Handle,
     pub directory: Arc<Directory>,
     pub catalogue: Arc<dyn Catalogue>,
+    /// Told when something was imported here.
+    pub intake: Arc<Intake>,
     pub ledger: Arc<dyn Ledger>,
     pub tokens: Tokens,
     pub settings: EdgeSettings,
@@ -103,7 +106,6 @@ impl Shared {
 }
 
 /// `/api/v1/*` and `/admin/v1/*`, for the public listener.
-#[must_use]
 pub fn public_router(edge: Edge) -> Router {
     let (api, mut document) = public_routes(&edge.settings).split_for_parts();
     document.merge(ops_routes().into_openapi());
@@ -112,7 +114,6 @@ pub fn public_router(edge: Edge) -> Router {
 }
 
 /// `/healthz`, `/readyz`, `/metrics` and `/admin/v1/*`, for the ops listener.
-#[must_use]
 pub fn ops_router(edge: Edge) -> Router {
     let (routes, document) = ops_routes().merge(admin_routes()).split_for_parts();
     finish(edge, routes, &document)
@@ -141,6 +142,7 @@ fn public_routes(settings: &EdgeSettings) -> OpenApiRouter<Arc<Shared>> {
 
 fn admin_routes() -> OpenApiRouter<Arc<Shared>> {
     OpenApiRouter::default()
+        .routes(routes!(admin::imports::import))
         .routes(routes!(admin::blocks::block))
         .routes(routes!(admin::blocks::unblock))
         .routes(routes!(admin::options::set_status))

@@ -79,10 +79,9 @@ pub(super) async fn seats(
 impl Shared {
     /// The forms of this snapshot, or of a newer one that somebody else has brought meanwhile.
     fn encoded(&self, snapshot: Arc<Snapshot>) -> Arc<Encoded> {
-        if let Some(known) = self.snapshots.get(&snapshot.option) {
-            if position(&known.snapshot) >= position(&snapshot) {
-                return known.clone();
-            }
+        let known = self.snapshots.get(&snapshot.option).map(|known| known.clone());
+        if let Some(known) = known.filter(|known| position(&known.snapshot) >= position(&snapshot)) {
+            return known;
         }
         let mut slot =
             self.snapshots.entry(snapshot.option).or_insert_with(|| Arc::new(Encoded::new(snapshot.clone())));

@@ -11,8 +11,8 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
 
-use crate::catalogue::Concert;
 use crate::catalogue::directory::OptionEntry;
+use crate::catalogue::{Concert, ConcertOption};
 
 /// A problem, RFC 9457.
 #[derive(Serialize, ToSchema)]
@@ -225,6 +225,19 @@ impl OptionView {
             seat_count: entry.seat_count(),
             currency: entry.currency().to_owned(),
             plan_hash: entry.plan_hash.clone(),
+        }
+    }
+
+    /// An option that the directory may not know yet.
+    pub fn imported(option: &ConcertOption, currency: &str) -> Self {
+        Self {
+            option_id: option.option.0,
+            concert_id: option.concert.0,
+            starts_at: Instant(option.starts_at),
+            status: option.status.map_or("PENDING", OptionStatus::name),
+            seat_count: option.seat_count,
+            currency: currency.to_owned(),
+            plan_hash: option.plan_hash.clone(),
         }
     }
 }

@@ -2,5 +2,6 @@
 
 pub(in crate::http) mod audit;
 pub(in crate::http) mod blocks;
+pub(in crate::http) mod imports;
 pub(in crate::http) mod options;
 pub(in crate::http) mod policies;
