@@ -67,8 +67,14 @@ impl LedgerClock {
     /// The ledger's time, as well as this node knows it.
     #[must_use]
     pub fn now(&self) -> Time {
+        self.at(Instant::now())
+    }
+
+    /// The ledger's time at an instant that was just read.
+    #[must_use]
+    pub fn at(&self, now: Instant) -> Time {
         let course = *self.course.read().unwrap_or_else(PoisonError::into_inner);
-        Time(course.at(self.elapsed()))
+        Time(course.at(micros(now - self.origin)))
     }
 
     /// Takes a further sample: the answer is of the middle of its round trip.

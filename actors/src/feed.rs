@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use engine::{Epoch, OptionId, SeatChange, SeatState};
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::time::Instant;
 
 /// The public state of an option's seats at one point of its feed.
@@ -43,6 +44,7 @@ impl Snapshot {
 pub struct Hub {
     tick: Duration,
     options: RwLock<BTreeMap<OptionId, Arc<OptionFeed>>>,
+    lag: Histogram,
 }
 
 /// One option's copy. Its shard writes, everybody reads.
@@ -58,13 +60,15 @@ struct Copy {
     /// As readers have it.
     cut: Arc<Snapshot>,
     cut_at: Instant,
+    /// When the oldest change after the cut came.
+    changed_at: Option<Instant>,
 }
 
 impl Hub {
-    /// `tick` is how old a snapshot may be.
+    /// `tick` is how old a snapshot may be; `lag` learns how old the oldest change in a cut is, in seconds.
     #[must_use]
-    pub fn new(tick: Duration) -> Self {
-        Self { tick, options: RwLock::default() }
+    pub fn new(tick: Duration, lag: Histogram) -> Self {
+        Self { tick, options: RwLock::default(), lag }
     }
 
     /// Takes an option over: a new one, or one whose shard was restored under a new epoch.
@@ -95,7 +99,7 @@ impl Hub {
         let options = self.options.read().unwrap_or_else(PoisonError::into_inner);
         let feed = Arc::clone(options.get(&option)?);
         drop(options);
-        Some(feed.snapshot(self.tick))
+        Some(feed.snapshot(self.tick, &self.lag))
     }
 }
 
@@ -112,12 +116,13 @@ impl OptionFeed {
             current.counts[state as usize] += 1;
         }
         let cut = Arc::new(current.clone());
-        Self { copy: Mutex::new(Copy { current, cut, cut_at: Instant::now() }) }
+        Self { copy: Mutex::new(Copy { current, cut, cut_at: Instant::now(), changed_at: None }) }
     }
 
-    /// Takes a change of the shard. Changes come in the order of their numbers.
-    pub fn apply(&self, change: &SeatChange) {
+    /// Takes a change that the shard made at `now`. Changes come in the order of their numbers.
+    pub fn apply(&self, now: Instant, change: &SeatChange) {
         let mut copy = self.lock();
+        copy.changed_at.get_or_insert(now);
         let current = &mut copy.current;
         let seat = change.seat.0 as usize;
         debug_assert_eq!(change.feed_seq, current.feed_seq + 1, "a shard counts its changes");
@@ -128,11 +133,15 @@ impl OptionFeed {
         current.feed_seq = change.feed_seq;
     }
 
-    fn snapshot(&self, tick: Duration) -> Arc<Snapshot> {
+    fn snapshot(&self, tick: Duration, lag: &Histogram) -> Arc<Snapshot> {
         let mut copy = self.lock();
-        if copy.cut.feed_seq != copy.current.feed_seq && copy.cut_at.elapsed() >= tick {
+        if let Some(changed_at) = copy.changed_at
+            && copy.cut_at.elapsed() >= tick
+        {
+            lag.observe(changed_at.elapsed().as_secs_f64());
             copy.cut = Arc::new(copy.current.clone());
             copy.cut_at = Instant::now();
+            copy.changed_at = None;
         }
         Arc::clone(&copy.cut)
     }
@@ -156,13 +165,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_snapshot_is_at_most_a_tick_old_and_cut_once_a_tick() {
-        let hub = Hub::new(Duration::from_millis(50));
+        let hub = Hub::new(Duration::from_millis(50), Histogram::new([0.1]));
         assert_eq!(hub.snapshot(OPTION), None);
         let feed = hub.open(OPTION, Epoch(1), 0, [SeatState::Available; 5].into_iter());
         let first = hub.snapshot(OPTION).unwrap();
         assert_eq!((first.counts, first.map.as_slice()), ([5, 0, 0, 0], [0, 0].as_slice()));
-        feed.apply(&change(1, SeatState::Selecting, 1));
-        feed.apply(&change(4, SeatState::Confirmed, 2));
+        feed.apply(Instant::now(), &change(1, SeatState::Selecting, 1));
+        feed.apply(Instant::now(), &change(4, SeatState::Confirmed, 2));
         assert!(Arc::ptr_eq(&first, &hub.snapshot(OPTION).unwrap()));
         tokio::time::advance(Duration::from_millis(50)).await;
         let second = hub.snapshot(OPTION).unwrap();
@@ -175,7 +184,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_new_epoch_replaces_and_an_old_one_cannot_close() {
-        let hub = Hub::new(Duration::from_millis(50));
+        let hub = Hub::new(Duration::from_millis(50), Histogram::new([0.1]));
         hub.open(OPTION, Epoch(1), 9, [SeatState::Hold].into_iter());
         hub.open(OPTION, Epoch(2), 0, [SeatState::Available].into_iter());
         hub.close(OPTION, Epoch(1));

@@ -1,19 +1,65 @@
-//! The only door to the shards: permit, deadline, answer. (Scaffold: signatures are settled, bodies follow.)
+//! The only door to the shards: permit, deadline, answer.
+//!
+//! Mailboxes have no bound of their own, so a command takes a permit before it is sent. A click is
+//! then a message and a oneshot, no task and no timer: the actor looks at the deadline when the
+//! command's turn comes, and when the actor dies the oneshot says so. Only commands that wait for
+//! the ledger get a timer here, because the engine goes on waiting when the client does not.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use engine::entry::ChainHead;
+use engine::limits::{LEDGER_REPLIES, UNDECIDED_COMMANDS};
+use engine::shard::judge_ended;
 use engine::{
-    Caller, Command, Epoch, OptionId, Outcome, RequestKey, Reservation, ReservationId, SeatState, ShardId,
-    Unavailable,
+    Caller, ChainHead, Command, Epoch, OptionId, Outcome, Refusal, RequestKey, Reservation, ReservationId,
+    SeatState, ShardId, Unavailable,
 };
+use ractor::ActorRef;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
+
+use crate::feed::Hub;
+use crate::observe::{Metrics, Op, ShardGauges};
+use crate::permits::{Permit, Pool};
+use crate::ports::Ledger;
+use crate::shard::{Asked, Halt, Message};
 
 pub use crate::feed::Snapshot;
 
 /// Cheap to clone; one for the whole process.
 #[derive(Clone)]
-pub struct Handle {}
+pub struct Handle {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    doors: Doors,
+    hub: Arc<Hub>,
+    ledger: Arc<dyn Ledger>,
+    ledger_ack_timeout: Duration,
+    metrics: Metrics,
+}
+
+/// One door per shard, by shard.
+pub(crate) type Doors = Arc<[Door]>;
+
+/// The way into a shard, whichever actor serves it at the moment.
+pub(crate) struct Door {
+    pub gauges: Arc<ShardGauges>,
+    /// The options that feed and mirror follow for this shard.
+    pub options: Arc<Mutex<BTreeSet<OptionId>>>,
+    pub route: watch::Sender<Route>,
+}
+
+/// Where commands of a shard go now.
+#[derive(Clone, Debug)]
+pub(crate) enum Route {
+    Starting,
+    Serving { epoch: Epoch, actor: ActorRef<Message> },
+    Stopped,
+}
 
 /// A command as the edge brings it. Where the reply goes is the handle's business.
 #[derive(Clone, Debug)]
@@ -56,12 +102,32 @@ pub enum ShardStatus {
 }
 
 impl Handle {
+    pub(crate) fn new(
+        doors: Doors,
+        hub: Arc<Hub>,
+        ledger: Arc<dyn Ledger>,
+        ledger_ack_timeout: Duration,
+        metrics: Metrics,
+    ) -> Self {
+        Self { inner: Arc::new(Inner { doors, hub, ledger, ledger_ack_timeout, metrics }) }
+    }
+
     /// Asks a shard and waits for its answer, at most until `deadline`. A ledger command that the
     /// ledger has not answered by then is [`Unavailable::Ledger`]: it may still happen, and a retry with
     /// the same key learns what became of it. Transitions of reservations that left memory are
     /// answered from the ledger row.
-    pub async fn ask(&self, _shard: ShardId, _ask: Ask, _deadline: Instant) -> Answer {
-        todo!()
+    pub async fn ask(&self, shard: ShardId, ask: Ask, deadline: Instant) -> Answer {
+        let op = Op::of(&ask.command);
+        let answer = match self.door(shard) {
+            None => unavailable(Unavailable::Overloaded),
+            Some(door) if !ask.command.reaches_ledger() => door.click(ask, deadline).await,
+            Some(door) => match reservation_of(&ask.command) {
+                None => self.ledger_command(door, ask, deadline).await,
+                Some(id) => self.transition(door, id, ask, deadline).await,
+            },
+        };
+        self.inner.metrics.command(op, &answer.outcome);
+        answer
     }
 
     /// A reservation, from memory or, when it ended long ago, from the ledger.
@@ -70,30 +136,209 @@ impl Handle {
     /// The shard or the ledger cannot say now.
     pub async fn reservation(
         &self,
-        _shard: ShardId,
-        _id: ReservationId,
+        shard: ShardId,
+        id: ReservationId,
     ) -> Result<Option<Reservation>, Unavailable> {
-        todo!()
+        let door = self.door(shard).ok_or(Unavailable::Overloaded)?;
+        let in_memory = door.read(|reply, permit| Message::Reservation { id, reply, permit }).await?;
+        match in_memory {
+            Some(reservation) => Ok(Some(reservation)),
+            None => self.ledger_row(door, id, Instant::now() + self.inner.ledger_ack_timeout).await,
+        }
     }
 
     /// The seats of an option, at most one tick old; `None` while nobody serves it. Never work for
-    /// the shard: the feed's hub keeps its own copy.
+    /// the shard: the feed's hub keeps its own copy, also while the shard is being restored here.
     #[must_use]
-    pub fn snapshot(&self, _option: OptionId) -> Option<Arc<Snapshot>> {
-        todo!()
+    pub fn snapshot(&self, option: OptionId) -> Option<Arc<Snapshot>> {
+        self.inner.hub.snapshot(option)
     }
 
     /// A shard's memory, for audits.
     ///
     /// # Errors
     /// The shard is not serving.
-    pub async fn memory(&self, _shard: ShardId) -> Result<Memory, Unavailable> {
-        todo!()
+    pub async fn memory(&self, shard: ShardId) -> Result<Memory, Unavailable> {
+        let door = self.door(shard).ok_or(Unavailable::Overloaded)?;
+        door.read(|reply, permit| Message::Memory { reply, permit }).await
     }
 
     /// Every shard's status, by shard.
     #[must_use]
     pub fn statuses(&self) -> Vec<(ShardId, ShardStatus)> {
-        todo!()
+        (0..).map(ShardId).zip(self.inner.doors.iter().map(Door::status)).collect()
+    }
+
+    /// Returns when every shard serves, or is stopped for good.
+    pub async fn until_serving(&self) {
+        for door in self.inner.doors.iter() {
+            let mut route = door.route.subscribe();
+            // Only the end of the doors could end the watch, and this handle keeps them.
+            let _came = route.wait_for(|route| !matches!(route, Route::Starting)).await;
+        }
+    }
+
+    /// Makes a shard's actor panic, as a bug would. For drills: the shard must come back.
+    #[doc(hidden)]
+    pub fn crash(&self, shard: ShardId) {
+        if let Some(actor) = self.door(shard).and_then(Door::actor) {
+            // Nobody there to crash is as good.
+            let _lives = actor.send_message(Message::Halt(Halt::Crash));
+        }
+    }
+
+    /// Permits that are out, by pool: commands not decided, and ledger replies owed.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn inflight(&self) -> (usize, usize) {
+        let gauges = self.inner.doors.iter().map(|door| &door.gauges);
+        gauges.fold((0, 0), |(undecided, owed), gauges| {
+            (undecided + gauges.undecided.used(), owed + gauges.owed.used())
+        })
+    }
+
+    fn door(&self, shard: ShardId) -> Option<&Door> {
+        self.inner.doors.get(usize::from(shard.0))
+    }
+
+    async fn ledger_command(&self, door: &Door, ask: Ask, deadline: Instant) -> Answer {
+        let patience = deadline.min(Instant::now() + self.inner.ledger_ack_timeout);
+        door.ledger_command(ask, deadline, patience).await
+    }
+
+    /// A reservation that ended before the horizon is not in memory: its row is the judge then.
+    async fn transition(&self, door: &Door, id: ReservationId, ask: Ask, deadline: Instant) -> Answer {
+        let answer = self.ledger_command(door, ask.clone(), deadline).await;
+        if answer.outcome != Outcome::Refused(Refusal::ReservationUnknown) {
+            return answer;
+        }
+        match self.ledger_row(door, id, deadline).await {
+            Ok(None) => answer,
+            Ok(Some(row)) => Answer { outcome: judge_ended(&row, ask.caller, &ask.command), replayed: false },
+            Err(unavailable_now) => unavailable(unavailable_now),
+        }
+    }
+
+    async fn ledger_row(
+        &self,
+        door: &Door,
+        id: ReservationId,
+        deadline: Instant,
+    ) -> Result<Option<Reservation>, Unavailable> {
+        let _owed = door.gauges.owed.take().ok_or(Unavailable::Ledger)?;
+        let deadline = deadline.min(Instant::now() + self.inner.ledger_ack_timeout);
+        match tokio::time::timeout_at(deadline, self.inner.ledger.reservation(id)).await {
+            Ok(Ok(row)) => Ok(row),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, reservation = %id, "cannot read a reservation");
+                Err(Unavailable::Ledger)
+            }
+            Err(_) => Err(Unavailable::Ledger),
+        }
+    }
+}
+
+impl Door {
+    pub fn new(shard: ShardId) -> Self {
+        let gauges = ShardGauges {
+            shard: shard.0,
+            undecided: Pool::new(UNDECIDED_COMMANDS),
+            owed: Pool::new(LEDGER_REPLIES),
+            soft_locks: AtomicUsize::new(0),
+            holds: AtomicUsize::new(0),
+            epoch: AtomicU64::new(0),
+        };
+        Self { gauges: Arc::new(gauges), options: Arc::default(), route: watch::Sender::new(Route::Starting) }
+    }
+
+    /// Where commands go from now on.
+    pub fn show(&self, route: Route) {
+        if !matches!(route, Route::Serving { .. }) {
+            self.gauges.epoch.store(0, Ordering::Relaxed);
+            self.gauges.soft_locks.store(0, Ordering::Relaxed);
+            self.gauges.holds.store(0, Ordering::Relaxed);
+        }
+        self.route.send_replace(route);
+    }
+
+    pub fn actor(&self) -> Option<ActorRef<Message>> {
+        match &*self.route.borrow() {
+            Route::Serving { actor, .. } => Some(actor.clone()),
+            Route::Starting | Route::Stopped => None,
+        }
+    }
+
+    fn status(&self) -> ShardStatus {
+        match &*self.route.borrow() {
+            Route::Serving { epoch, .. } => ShardStatus::Serving(*epoch),
+            Route::Starting => ShardStatus::Starting,
+            Route::Stopped => ShardStatus::Stopped,
+        }
+    }
+
+    async fn click(&self, ask: Ask, deadline: Instant) -> Answer {
+        let Some(undecided) = self.gauges.undecided.take() else {
+            return unavailable(Unavailable::Overloaded);
+        };
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Ask(Asked { ask, deadline, reply, undecided, owed: None }));
+        answer.await.unwrap_or_else(|_| unavailable(Unavailable::Overloaded))
+    }
+
+    async fn ledger_command(&self, ask: Ask, deadline: Instant, patience: Instant) -> Answer {
+        let Some(owed) = self.gauges.owed.take() else { return unavailable(Unavailable::Ledger) };
+        let Some(undecided) = self.gauges.undecided.take() else {
+            return unavailable(Unavailable::Overloaded);
+        };
+        let (reply, answer) = oneshot::channel();
+        if !self.send(Message::Ask(Asked { ask, deadline, reply, undecided, owed: Some(owed) })) {
+            return unavailable(Unavailable::Overloaded);
+        }
+        match tokio::time::timeout_at(patience, answer).await {
+            Ok(Ok(answer)) => answer,
+            // The actor died with the command: whether it was decided is for the key to tell.
+            Ok(Err(_)) | Err(_) => unavailable(Unavailable::Ledger),
+        }
+    }
+
+    async fn read<T>(
+        &self,
+        message: impl FnOnce(oneshot::Sender<T>, Permit) -> Message,
+    ) -> Result<T, Unavailable> {
+        let permit = self.gauges.undecided.take().ok_or(Unavailable::Overloaded)?;
+        let (reply, answer) = oneshot::channel();
+        self.send(message(reply, permit));
+        answer.await.map_err(|_| Unavailable::Overloaded)
+    }
+
+    /// Whether somebody was there to take it. A message that nobody takes is dropped with its permits.
+    fn send(&self, message: Message) -> bool {
+        match &*self.route.borrow() {
+            Route::Serving { actor, .. } => actor.send_message(message).is_ok(),
+            Route::Starting | Route::Stopped => false,
+        }
+    }
+}
+
+fn unavailable(unavailable: Unavailable) -> Answer {
+    Answer { outcome: Outcome::Unavailable(unavailable), replayed: false }
+}
+
+/// The reservation that a transition is about.
+const fn reservation_of(command: &Command) -> Option<ReservationId> {
+    match command {
+        Command::StartPaying { reservation }
+        | Command::Confirm { reservation }
+        | Command::Cancel { reservation }
+        | Command::Refund { reservation }
+        | Command::Unblock { reservation } => Some(*reservation),
+        Command::Select { .. }
+        | Command::SelectBest { .. }
+        | Command::Release { .. }
+        | Command::Hold { .. }
+        | Command::Block { .. }
+        | Command::AddOption { .. }
+        | Command::SetOptionStatus { .. }
+        | Command::SetPolicy { .. } => None,
     }
 }

@@ -5,18 +5,34 @@
 //! who owns the shard, what is durable yet, who still waits for an answer.
 //!
 //! Reading order: [`ports`] and [`row`] (what is needed from the world), [`handle`] (the door for the
-//! edge), [`writer`] (group commit), [`system`] (start and stop).
+//! edge), `shard` (the loop around the engine), [`writer`] (group commit: first its pure
+//! `machine`, then [`writer::seal`]), `supervisor` and `restore` (how a shard comes
+//! back), `leases` and [`clock`] (whose it is, and when), [`mirror`] and [`feed`] (who is told),
+//! [`observe`] (what is counted), [`system`] (start and stop).
 
 pub mod ports;
 pub mod row;
 
-pub mod clock;
-pub mod feed;
 pub mod handle;
+mod permits;
+
+mod replies;
+mod shard;
+mod wake;
+
+pub mod writer;
+
+mod restore;
+mod supervisor;
+
+pub mod clock;
+mod leases;
+
+pub mod feed;
 pub mod mirror;
+
 pub mod observe;
 pub mod system;
-pub mod writer;
 
 pub use handle::Handle;
 pub use system::{LeaseSettings, Options, ShutdownReport, StartError, System};

@@ -6,6 +6,7 @@
 //! hands over all soft locks of the option, and the mirror's copy is replaced.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +26,9 @@ const IDLE_CHECK: Duration = Duration::from_secs(1);
 
 /// How long to wait after the mirror failed: doubles from the first to the second.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// A mirror that is silent for so long has failed.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the task wants of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +53,8 @@ struct Inner {
     options: Mutex<BTreeMap<OptionId, Arc<OptionMirror>>>,
     dirty: Mutex<Vec<Arc<OptionMirror>>>,
     wake: Notify,
+    /// Whether the task has taken something and is not done with it.
+    busy: AtomicBool,
 }
 
 /// One option's log. Its shard writes, the task reads.
@@ -95,8 +101,8 @@ impl Mirroring {
     #[must_use]
     pub fn new(port: Arc<dyn Mirror>, clock: LedgerClock, metrics: Metrics) -> Self {
         metrics.mirror_up().set(1);
-        let (options, dirty, wake) = Default::default();
-        Self(Arc::new(Inner { port, clock, metrics, options, dirty, wake }))
+        let (options, dirty, wake, busy) = Default::default();
+        Self(Arc::new(Inner { port, clock, metrics, options, dirty, wake, busy }))
     }
 
     /// Fences lower epochs off an option and reads what the mirror knows of it.
@@ -148,25 +154,36 @@ impl Mirroring {
         }
     }
 
+    /// Whether everything noted has been sent.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        lock(&self.0.dirty).is_empty() && !self.0.busy.load(Ordering::Relaxed)
+    }
+
     /// The task. Runs until it is dropped.
     pub async fn run(self) {
         let mut back_off = BACK_OFF.0;
         let mut next_check = Instant::now() + IDLE_CHECK;
         loop {
             let checks = tokio::time::timeout_at(next_check, self.0.wake.notified()).await.is_err();
+            self.0.busy.store(true, Ordering::Relaxed);
             let work = if checks {
                 next_check = Instant::now() + IDLE_CHECK;
                 lock(&self.0.options).values().cloned().collect()
             } else {
+                // Whoever is ready to run may add to the batches: no timer, fuller batches under load.
+                tokio::task::yield_now().await;
                 std::mem::take(&mut *lock(&self.0.dirty))
             };
             let mut failed = Vec::new();
             for mirror in work {
-                if let Err(error) = self.flush(&mirror).await {
+                let flushed = tokio::time::timeout(FLUSH_TIMEOUT, self.flush(&mirror)).await;
+                if let Err(error) = flushed.unwrap_or_else(|_| Err(MirrorError("time-out".into()))) {
                     tracing::warn!(option = mirror.option.0, %error, "the mirror is away");
                     failed.push(mirror);
                 }
             }
+            self.0.busy.store(false, Ordering::Relaxed);
             self.0.metrics.mirror_up().set(i64::from(failed.is_empty()));
             if failed.is_empty() {
                 back_off = BACK_OFF.0;

@@ -1,16 +1,27 @@
 //! What the actors count and time, under the names of `protocol.md` §5.
 //!
-//! Handles are resolved once, at start: a click costs one atomic add, never a lookup by label.
+//! Handles are resolved once, at start: a click costs one atomic add, never a lookup by label. What can
+//! be read at the moment of a scrape is read then.
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, OnceLock};
 
-use engine::{Command, Outcome, ShardId};
-use prometheus_client::encoding::EncodeLabelSet;
+use engine::{Command, Outcome};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::permits::Pool;
+
+/// One click in this many is timed; ledger commands all are.
+pub const SAMPLE: u32 = 64;
 
 /// Cheap to clone; one for the whole process.
 #[derive(Clone, Debug)]
@@ -65,11 +76,6 @@ struct OpLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ShardLabels {
-    shard: u16,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabels {
     kind: &'static str,
 }
@@ -85,8 +91,6 @@ struct Inner {
     command_handles: Vec<[Counter; CODES.len()]>,
     command_seconds: Family<OpLabels, Histogram, fn() -> Histogram>,
     command_seconds_handles: Vec<Histogram>,
-    shard_inflight: Family<ShardLabels, Gauge>,
-    shards_owned: Gauge,
     lease_renew_seconds: Histogram,
     lease_lost: Family<ReasonLabels, Counter>,
     ledger_commit_seconds: Histogram,
@@ -99,10 +103,23 @@ struct Inner {
     mirror_up: Gauge,
     shard_halts: Counter,
     feed_lag_seconds: Histogram,
-    soft_locks: Gauge,
-    holds: Gauge,
     expired: Family<KindLabels, Counter>,
     expired_handles: [Counter; 2],
+    shards: OnceLock<Arc<[Arc<ShardGauges>]>>,
+}
+
+/// What a scrape reads of one shard; keeping it costs the shard a store, not a shared counter.
+#[derive(Debug)]
+pub struct ShardGauges {
+    pub shard: u16,
+    /// Commands not decided.
+    pub(crate) undecided: Arc<Pool>,
+    /// Ledger replies owed.
+    pub(crate) owed: Arc<Pool>,
+    pub soft_locks: AtomicUsize,
+    pub holds: AtomicUsize,
+    /// The epoch served here; 0 while none is.
+    pub epoch: AtomicU64,
 }
 
 /// Bounds from a microsecond to ten seconds, four to a decade.
@@ -136,8 +153,6 @@ impl Default for Metrics {
             command_handles,
             command_seconds,
             command_seconds_handles,
-            shard_inflight: Family::default(),
-            shards_owned: Gauge::default(),
             lease_renew_seconds: seconds(),
             lease_lost: Family::default(),
             ledger_commit_seconds: seconds(),
@@ -150,10 +165,9 @@ impl Default for Metrics {
             mirror_up: Gauge::default(),
             shard_halts: Counter::default(),
             feed_lag_seconds: seconds(),
-            soft_locks: Gauge::default(),
-            holds: Gauge::default(),
             expired,
             expired_handles,
+            shards: OnceLock::new(),
         }))
     }
 }
@@ -166,8 +180,6 @@ impl Metrics {
         let r = registry.sub_registry_with_prefix("hotseat");
         r.register("commands", "Commands decided, by operation and verdict", m.commands.clone());
         r.register_with_unit("command", "From arrival at the owner to the answer; clicks are sampled", Unit::Seconds, m.command_seconds.clone());
-        r.register("shard_inflight", "Commands sent to a shard and not yet decided", m.shard_inflight.clone());
-        r.register("shards_owned", "Shards this node serves", m.shards_owned.clone());
         r.register_with_unit("lease_renew", "One renewal of all leases", Unit::Seconds, m.lease_renew_seconds.clone());
         r.register("lease_lost", "Leases lost, by reason", m.lease_lost.clone());
         r.register_with_unit("ledger_commit", "One batch, from sent to committed", Unit::Seconds, m.ledger_commit_seconds.clone());
@@ -180,9 +192,14 @@ impl Metrics {
         r.register("mirror_up", "1 while the mirror answers", m.mirror_up.clone());
         r.register("shard_halts", "Shards that stopped themselves and were restored", m.shard_halts.clone());
         r.register_with_unit("feed_lag", "From a change in memory to the snapshot that shows it", Unit::Seconds, m.feed_lag_seconds.clone());
-        r.register("soft_locks", "Seats SELECTING on this node", m.soft_locks.clone());
-        r.register("holds", "Reservations waiting for payment on this node", m.holds.clone());
         r.register("expired", "Soft locks and holds that ran out", m.expired.clone());
+        r.register_collector(Box::new(Scrape(self.clone())));
+    }
+
+    /// Called once, when the shards are known. A second system under the same metrics, as in a test,
+    /// leaves the first one's gauges.
+    pub(crate) fn watch(&self, shards: Arc<[Arc<ShardGauges>]>) {
+        let _first = self.0.shards.set(shards);
     }
 
     /// A command was decided, or answered later with `outcome`.
@@ -193,17 +210,6 @@ impl Metrics {
     /// How long a command took at its owner, in seconds.
     pub fn command_seconds(&self, op: Op) -> &Histogram {
         &self.0.command_seconds_handles[op.0]
-    }
-
-    /// The gauge of a shard's undecided commands; resolve once per shard.
-    #[must_use]
-    pub fn shard_inflight(&self, shard: ShardId) -> Gauge {
-        self.0.shard_inflight.get_or_create_owned(&ShardLabels { shard: shard.0 })
-    }
-
-    #[must_use]
-    pub fn shards_owned(&self) -> &Gauge {
-        &self.0.shards_owned
     }
 
     #[must_use]
@@ -266,16 +272,6 @@ impl Metrics {
         &self.0.feed_lag_seconds
     }
 
-    #[must_use]
-    pub fn soft_locks(&self) -> &Gauge {
-        &self.0.soft_locks
-    }
-
-    #[must_use]
-    pub fn holds(&self) -> &Gauge {
-        &self.0.holds
-    }
-
     /// A soft lock ran out.
     #[must_use]
     pub fn expired_soft_locks(&self) -> &Counter {
@@ -311,6 +307,34 @@ impl Op {
             Command::SetOptionStatus { .. } => 11,
             Command::SetPolicy { .. } => 12,
         })
+    }
+}
+
+#[derive(Debug)]
+struct Scrape(Metrics);
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let shards: &[Arc<ShardGauges>] = self.0.0.shards.get().map_or(&[], |shards| shards);
+        let serving = || shards.iter().filter(|shard| shard.epoch.load(Relaxed) != 0);
+        let soft_locks: usize = serving().map(|shard| shard.soft_locks.load(Relaxed)).sum();
+        let holds: usize = serving().map(|shard| shard.holds.load(Relaxed)).sum();
+        let totals = [
+            ("shards_owned", "Shards this node serves", serving().count()),
+            ("soft_locks", "Seats SELECTING on this node", soft_locks),
+            ("holds", "Reservations waiting for payment on this node", holds),
+        ];
+        for (name, help, value) in totals {
+            let gauge = ConstGauge::new(value as u64);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        let help = "Commands sent to a shard and not yet decided, and ledger replies it owes";
+        let mut family = encoder.encode_descriptor("shard_inflight", help, None, MetricType::Gauge)?;
+        for shard in serving() {
+            let gauge = ConstGauge::new((shard.undecided.used() + shard.owed.used()) as u64);
+            gauge.encode(family.encode_family(&[("shard", shard.shard)])?)?;
+        }
+        Ok(())
     }
 }
 
@@ -353,6 +377,36 @@ mod tests {
         }
         assert_eq!(text.matches("hotseat_commands_total{op=\"hold\"").count(), CODES.len());
         assert!(text.contains("hotseat_ledger_commit_seconds_count 0"));
+    }
+
+    #[test]
+    fn a_scrape_reads_the_shards_that_serve() {
+        let gauges = |shard, epoch| {
+            Arc::new(ShardGauges {
+                shard,
+                undecided: Pool::new(2),
+                owed: Pool::new(2),
+                soft_locks: AtomicUsize::new(5),
+                holds: AtomicUsize::new(1),
+                epoch: AtomicU64::new(epoch),
+            })
+        };
+        let shards = [gauges(7, 3), gauges(8, 0)];
+        let _permits = (shards[0].undecided.take(), shards[0].owed.take());
+        let metrics = Metrics::default();
+        metrics.watch(Arc::new(shards));
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for line in [
+            "hotseat_shards_owned 1",
+            "hotseat_soft_locks 5",
+            "hotseat_holds 1",
+            "hotseat_shard_inflight{shard=\"7\"} 2",
+        ] {
+            assert!(text.contains(line), "no {line} in\n{text}");
+        }
     }
 
     #[test]

@@ -3,11 +3,29 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::Settings;
+use engine::{Settings, ShardId};
+use ractor::{Actor, ActorRef};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
-use crate::handle::Handle;
+use crate::clock::LedgerClock;
+use crate::feed::Hub;
+use crate::handle::{Door, Doors, Handle, Route};
+use crate::leases::{Leases, Renewal};
+use crate::mirror::Mirroring;
 use crate::observe::Metrics;
 use crate::ports::{Ledger, LedgerError, Mirror};
+use crate::restore::{self, Restorer};
+use crate::shard;
+use crate::supervisor::{self, Supervisor, Tree};
+use crate::writer::Writer;
+
+/// The mirror's last batch is worth this much of the grace: it only holds soft locks.
+const MIRROR_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Even a shutdown without grace tries for so long to give the leases back.
+const RELEASE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What the actors are given.
 #[derive(Clone)]
@@ -53,7 +71,9 @@ impl Default for LeaseSettings {
 pub enum StartError {
     #[error("shards is 0: a cluster has at least one")]
     NoShards,
-    #[error("lease renew ({renew:?}) must be shorter than ttl - margin ({ttl:?} - {margin:?})")]
+    #[error(
+        "lease renew ({renew:?}) must be longer than 0 and shorter than ttl - margin ({ttl:?} - {margin:?})"
+    )]
     Lease { ttl: Duration, renew: Duration, margin: Duration },
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -73,15 +93,65 @@ pub struct ShutdownReport {
 /// The running actors.
 pub struct System {
     handle: Handle,
+    doors: Doors,
+    leases: Leases,
+    ledger: Arc<dyn Ledger>,
+    writer: Writer,
+    mirror: Mirroring,
+    supervisor: ActorRef<supervisor::Message>,
+    tasks: Vec<AbortHandle>,
 }
 
+/// How often a shutdown looks whether everything is flushed.
+const FLUSH_POLL: Duration = Duration::from_millis(5);
+
 impl System {
-    /// Starts to serve. Shards come up one after the other: [`Handle::statuses`] tells which.
+    /// Starts to serve. Shards come up in the background: [`Handle::statuses`] tells which serve.
     ///
     /// # Errors
     /// Settings that contradict each other, or a ledger that does not tell the time.
-    pub async fn start(_options: Options) -> Result<Self, StartError> {
-        todo!()
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        options.check()?;
+        let Options { ledger, mirror, metrics, lease, .. } = options;
+        let sent = Instant::now();
+        let now = ledger.now().await?;
+        let clock = LedgerClock::new(sent, Instant::now(), now);
+        let doors: Doors = (0..options.shards).map(|shard| Door::new(ShardId(shard))).collect();
+        metrics.watch(doors.iter().map(|door| door.gauges.clone()).collect());
+
+        let leases = Leases::new(lease);
+        let writer = Writer::start(ledger.clone(), metrics.clone());
+        let mirror = Mirroring::new(mirror, clock.clone(), metrics.clone());
+        let mirror_task = tokio::spawn(mirror.clone().run()).abort_handle();
+        let hub = Arc::new(Hub::new(options.feed_tick, metrics.feed_lag_seconds().clone()));
+        let restorer = Restorer {
+            ledger: ledger.clone(),
+            mirror: mirror.clone(),
+            clock: clock.clone(),
+            leases: leases.clone(),
+            settings: options.settings,
+            mirror_restore_timeout: options.mirror_restore_timeout,
+            acquire_again_after: lease.renew,
+            metrics: metrics.clone(),
+            room: Arc::new(Semaphore::new(restore::CONCURRENT)),
+        };
+        let tree = Tree {
+            restorer,
+            doors: doors.clone(),
+            writer: writer.clone(),
+            mirror: mirror.clone(),
+            hub: hub.clone(),
+            metrics: metrics.clone(),
+        };
+        let (supervisor, _) = Supervisor::spawn(None, Supervisor, tree)
+            .await
+            .map_err(|error| StartError::Supervisor(error.to_string()))?;
+        let renewal =
+            Renewal { ledger: ledger.clone(), leases: leases.clone(), clock, metrics: metrics.clone() };
+        let renewal = tokio::spawn(renewal.run(lease, supervisor.clone())).abort_handle();
+        let handle = Handle::new(doors.clone(), hub, ledger.clone(), options.ledger_ack_timeout, metrics);
+        let tasks = vec![mirror_task, renewal];
+        Ok(Self { handle, doors, leases, ledger, writer, mirror, supervisor, tasks })
     }
 
     /// The door to the shards.
@@ -91,7 +161,84 @@ impl System {
     }
 
     /// Stops deciding, flushes, answers what waits, gives the leases back. Takes at most about `grace`.
-    pub async fn shutdown(self, _grace: Duration) -> ShutdownReport {
-        todo!()
+    pub async fn shutdown(self, grace: Duration) -> ShutdownReport {
+        let deadline = Instant::now() + grace;
+        self.leases.stop();
+        let actors: Vec<_> = self.doors.iter().filter_map(Door::actor).collect();
+        for door in self.doors.iter() {
+            door.show(Route::Stopped);
+        }
+        let (reply, serving) = oneshot::channel();
+        if self.supervisor.send_message(supervisor::Message::Stop(reply)).is_err() {
+            tracing::error!("the supervisor is gone");
+        }
+        let cells = serving.await.unwrap_or_default();
+
+        // A command that waited for an entry may add one when its turn comes: ask until all is quiet.
+        let mut unflushed = self.owed(&actors, deadline).await;
+        while unflushed > 0 && Instant::now() < deadline {
+            tokio::time::sleep(FLUSH_POLL).await;
+            unflushed = self.owed(&actors, deadline).await;
+        }
+        for cell in cells {
+            cell.stop(Some("shutdown".into()));
+        }
+        let mirror_deadline = deadline.min(Instant::now() + MIRROR_PATIENCE);
+        while !self.mirror.is_idle() && Instant::now() < mirror_deadline {
+            tokio::time::sleep(FLUSH_POLL).await;
+        }
+        for task in &self.tasks {
+            task.abort();
+        }
+        self.supervisor.stop(None);
+        let released = if unflushed == 0 { self.release(deadline).await } else { 0 };
+        ShutdownReport { unflushed, released }
+    }
+
+    /// Entries that are not durable and answers that are owed.
+    async fn owed(&self, actors: &[ActorRef<shard::Message>], deadline: Instant) -> usize {
+        let mut owed = 0;
+        for actor in actors {
+            let (reply, answer) = oneshot::channel();
+            // A shard that died owes nothing: its clients have been told.
+            if actor.send_message(shard::Message::Owed(reply)).is_ok() {
+                owed += match tokio::time::timeout_at(deadline, answer).await {
+                    Ok(answer) => answer.unwrap_or(0),
+                    Err(_) => 1,
+                };
+            }
+        }
+        let backlog = tokio::time::timeout_at(deadline, self.writer.backlog()).await;
+        owed.max(backlog.unwrap_or(owed))
+    }
+
+    /// Not after an incomplete flush: what is in flight would then race the next owner to its fence.
+    async fn release(&self, deadline: Instant) -> usize {
+        let held = self.leases.held();
+        let patience = deadline.max(Instant::now() + RELEASE_PATIENCE);
+        match tokio::time::timeout_at(patience, self.ledger.release(&held)).await {
+            Ok(Ok(())) => held.len(),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the leases were not given back; they run out by themselves");
+                0
+            }
+            Err(_) => {
+                tracing::warn!("the leases were not given back in time; they run out by themselves");
+                0
+            }
+        }
+    }
+}
+
+impl Options {
+    fn check(&self) -> Result<(), StartError> {
+        let LeaseSettings { ttl, renew, margin } = self.lease;
+        if self.shards == 0 {
+            return Err(StartError::NoShards);
+        }
+        if renew.is_zero() || renew + margin >= ttl {
+            return Err(StartError::Lease { ttl, renew, margin });
+        }
+        Ok(())
     }
 }

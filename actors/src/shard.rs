@@ -1,0 +1,333 @@
+//! A shard's actor: receive → step → perform the effects, with no `.await` in between. Not one `if`
+//! about a seat.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use engine::entry::Fact;
+use engine::{
+    Effect, Effects, Entry, Input, MirrorOp, OptionId, Outcome, Reason, Request, Reservation, ReservationId,
+    SeatChange, Shard, Unavailable,
+};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::clock::LedgerClock;
+use crate::feed::{Hub, OptionFeed};
+use crate::handle::{Answer, Ask, Memory};
+use crate::leases::Lease;
+use crate::mirror::{Call, Mirroring, OptionMirror};
+use crate::observe::{Metrics, Op, SAMPLE, ShardGauges};
+use crate::permits::Permit;
+use crate::replies::{Replies, Waiting};
+use crate::wake::Wake;
+use crate::writer::Writer;
+
+/// How soon a shard whose lease ran out looks again whether it may let deadlines fall due.
+const LEASE_RECHECK: Duration = Duration::from_millis(100);
+
+/// Everything a shard's mailbox may hold.
+pub enum Message {
+    Ask(Asked),
+    /// The ledger's answers. Always applied, lease or no lease.
+    Ledger(Input),
+    Tick,
+    Reservation {
+        id: ReservationId,
+        reply: oneshot::Sender<Option<Reservation>>,
+        permit: Permit,
+    },
+    Memory {
+        reply: oneshot::Sender<Memory>,
+        permit: Permit,
+    },
+    /// The mirror's task wants something.
+    Mirror(Call),
+    /// How many entries are not durable and how many answers are owed.
+    Owed(oneshot::Sender<usize>),
+    Halt(Halt),
+}
+
+/// A command under its permits.
+pub struct Asked {
+    pub ask: Ask,
+    pub deadline: Instant,
+    pub reply: oneshot::Sender<Answer>,
+    /// Returns when the command is decided.
+    pub undecided: Permit,
+    /// Returns when it is answered, or when the actor dies.
+    pub owed: Option<Permit>,
+}
+
+/// Why an actor stops, to be restored under a new epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Halt {
+    #[error("memory and ledger disagree: {0:?}")]
+    Engine(Reason),
+    #[error("the ledger knows another owner or a newer epoch")]
+    Fenced,
+    #[error("the ledger holds another event in that place of the chain")]
+    OtherHash,
+    #[error("the mirror knows a newer epoch")]
+    MirrorFenced,
+    /// A drill, see [`crate::Handle::crash`].
+    #[error("crash")]
+    Crash,
+}
+
+/// The actor. All it has is in its state.
+pub struct ShardActor;
+
+/// What a restored shard is started with.
+pub struct Start {
+    pub shard: Box<Shard>,
+    pub lease: Lease,
+    pub clock: LedgerClock,
+    pub gauges: Arc<ShardGauges>,
+    /// Where the options that feed and mirror follow are noted.
+    pub options: Arc<Mutex<BTreeSet<OptionId>>>,
+    pub writer: Writer,
+    pub mirror: Mirroring,
+    pub hub: Arc<Hub>,
+    pub metrics: Metrics,
+}
+
+/// Where an option's changes go.
+struct Outlet {
+    feed: Arc<OptionFeed>,
+    mirror: Arc<OptionMirror>,
+}
+
+/// A shard that serves.
+pub struct Serving {
+    start: Start,
+    me: ActorRef<Message>,
+    effects: Effects,
+    replies: Replies,
+    outlets: HashMap<OptionId, Outlet>,
+    /// Whether an option is on its way into the ledger, so that its outlet must be opened.
+    options_due: bool,
+    wake: Wake,
+    clicks: u32,
+}
+
+impl Actor for ShardActor {
+    type Msg = Message;
+    type State = Serving;
+    type Arguments = Start;
+
+    async fn pre_start(&self, me: ActorRef<Message>, start: Start) -> Result<Serving, ActorProcessingErr> {
+        let shard = &start.shard;
+        start.gauges.epoch.store(shard.epoch().0, Ordering::Relaxed);
+        start.writer.open(shard.id(), shard.epoch(), shard.head(), me.clone());
+        let mut serving = Serving {
+            wake: Wake::new(me.clone()),
+            start,
+            me,
+            effects: Effects::new(),
+            replies: Replies::default(),
+            outlets: HashMap::new(),
+            options_due: false,
+            clicks: 0,
+        };
+        serving.open_outlets();
+        serving.rearm(Instant::now());
+        Ok(serving)
+    }
+
+    async fn handle(
+        &self,
+        _me: ActorRef<Message>,
+        message: Message,
+        serving: &mut Serving,
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(serving.receive(message)?)
+    }
+}
+
+impl Serving {
+    fn receive(&mut self, message: Message) -> Result<(), Halt> {
+        let now = Instant::now();
+        match message {
+            Message::Ask(asked) => self.ask(now, asked)?,
+            Message::Ledger(input) => {
+                self.step(now, input)?;
+                if std::mem::take(&mut self.options_due) {
+                    self.open_outlets();
+                }
+            }
+            Message::Tick => {
+                self.wake.fired();
+                if self.start.lease.allows(now) {
+                    self.step(now, Input::Tick)?;
+                }
+            }
+            // Whoever asked may have stopped waiting: the answer is then dropped with its permit.
+            Message::Reservation { id, reply, permit: _permit } => {
+                let _waits = reply.send(self.start.shard.reservation(id).cloned());
+            }
+            Message::Memory { reply, permit: _permit } => {
+                let _waits = reply.send(self.memory());
+            }
+            Message::Owed(reply) => {
+                let _waits = reply.send(self.start.shard.load().pending + self.replies.len());
+            }
+            Message::Mirror(Call::Rebuild(option)) => {
+                if let Some(outlet) = self.outlets.get(&option) {
+                    outlet.mirror.rebuild(self.start.shard.soft_locks(option).collect());
+                }
+            }
+            Message::Mirror(Call::Fenced(_)) => return Err(Halt::MirrorFenced),
+            Message::Halt(Halt::Crash) => panic!("a crash was asked for"),
+            Message::Halt(halt) => return Err(halt),
+        }
+        self.rearm(now);
+        Ok(())
+    }
+
+    fn ask(&mut self, now: Instant, asked: Asked) -> Result<(), Halt> {
+        let Asked { ask, deadline, reply, undecided, owed } = asked;
+        if reply.is_closed() {
+            return Ok(());
+        }
+        if now >= deadline || !self.start.lease.allows(now) {
+            let outcome = Outcome::Unavailable(Unavailable::Overloaded);
+            let _waits = reply.send(Answer { outcome, replayed: false });
+            return Ok(());
+        }
+        self.clicks = self.clicks.wrapping_add(1);
+        let is_timed = owed.is_some() || self.clicks.is_multiple_of(SAMPLE);
+        let since = is_timed.then_some(now);
+        let waiting = Waiting { reply, owed, op: Op::of(&ask.command), since };
+        let Ask { caller, key, pass, command } = ask;
+        let reply = self.replies.insert(waiting);
+        let stepped = self.step(now, Input::Command(Request { reply, caller, key, pass, command }));
+        drop(undecided);
+        stepped
+    }
+
+    /// One step and everything that follows from it. What fell due is counted apart from what was asked.
+    fn step(&mut self, now: Instant, input: Input) -> Result<(), Halt> {
+        let time = self.start.clock.at(now);
+        if self.start.shard.next_wake().is_some_and(|due| due <= time) {
+            self.start.shard.step(time, Input::Tick, &mut self.effects);
+            self.count_expired();
+            self.perform(now)?;
+        }
+        if !matches!(input, Input::Tick) {
+            self.start.shard.step(time, input, &mut self.effects);
+            self.perform(now)?;
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, now: Instant) -> Result<(), Halt> {
+        let mut effects = std::mem::take(&mut self.effects);
+        let mut halt = None;
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Reply { to, outcome, replayed } => {
+                    self.replies.answer(to, Answer { outcome, replayed }, &self.start.metrics);
+                }
+                Effect::Append(entry) => self.append(entry),
+                Effect::Mirror(op) => self.mirror(op),
+                Effect::Publish(change) => self.publish(now, change),
+                Effect::Halt(reason) => halt = Some(Halt::Engine(reason)),
+            }
+        }
+        self.effects = effects;
+        halt.map_or(Ok(()), Err)
+    }
+
+    fn append(&mut self, entry: Box<Entry>) {
+        self.options_due |= matches!(entry.fact, Fact::Option { version: 1, .. });
+        self.start.writer.append(self.start.shard.id(), self.start.shard.epoch(), entry);
+    }
+
+    fn publish(&self, now: Instant, change: SeatChange) {
+        // Every option of the shard has an outlet before its first change.
+        if let Some(outlet) = self.outlets.get(&change.option) {
+            outlet.feed.apply(now, &change);
+        }
+    }
+
+    fn mirror(&self, op: MirrorOp) {
+        let option = match op {
+            MirrorOp::Lock(lock) => lock.option,
+            MirrorOp::Unlock { option, .. } => option,
+        };
+        if let Some(outlet) = self.outlets.get(&option) {
+            outlet.mirror.push(op);
+        }
+    }
+
+    /// Opens feed and mirror of the options that have none yet.
+    fn open_outlets(&mut self) {
+        let shard = &self.start.shard;
+        let epoch = shard.epoch();
+        let mut served = self.start.options.lock().unwrap_or_else(PoisonError::into_inner);
+        for view in shard.options() {
+            let option = view.option;
+            if self.outlets.contains_key(&option) {
+                continue;
+            }
+            let feed = self.start.hub.open(option, epoch, view.feed_seq, shard.seat_states(option));
+            let me = self.me.clone();
+            let call = Arc::new(move |call| {
+                // An actor that is gone opens its mirror anew when it is restored.
+                let _lives = me.send_message(Message::Mirror(call));
+            });
+            let mirror = self.start.mirror.open(option, epoch, shard.soft_locks(option).collect(), call);
+            self.outlets.insert(option, Outlet { feed, mirror });
+            served.insert(option);
+        }
+    }
+
+    /// A tick frees soft locks and sends expiries to the ledger; nothing else.
+    fn count_expired(&self) {
+        for effect in &self.effects {
+            match effect {
+                Effect::Mirror(MirrorOp::Unlock { .. }) => {
+                    self.start.metrics.expired_soft_locks().inc();
+                }
+                Effect::Append(_) => {
+                    self.start.metrics.expired_holds().inc();
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn memory(&self) -> Memory {
+        let shard = &self.start.shard;
+        Memory {
+            shard: shard.id(),
+            epoch: shard.epoch(),
+            head: shard.head(),
+            digest: shard.digest(),
+            pending: shard.load().pending,
+            reservations: shard.reservations().cloned().collect(),
+            options: shard
+                .options()
+                .map(|view| (view.option, shard.seat_states(view.option).collect()))
+                .collect(),
+        }
+    }
+
+    /// Asks for the next tick and shows the scrape where the shard stands.
+    fn rearm(&mut self, now: Instant) {
+        let load = self.start.shard.load();
+        self.start.gauges.soft_locks.store(load.soft_locks, Ordering::Relaxed);
+        self.start.gauges.holds.store(load.holds, Ordering::Relaxed);
+        let Some(due) = self.start.shard.next_wake() else { return };
+        let wait = due.since(self.start.clock.at(now)).0;
+        let mut at = now + Duration::from_micros(wait.unsigned_abs());
+        if !self.start.lease.allows(now) {
+            at = at.max(now + LEASE_RECHECK);
+        }
+        self.wake.arm(at);
+    }
+}
