@@ -8,7 +8,7 @@ use engine::sim::coverage::Coverage;
 use engine::sim::options::{Canary, Options};
 use engine::sim::prng::mix;
 use engine::sim::trace::Keep;
-use engine::sim::{Failure, Outcome, run, run_traced};
+use engine::sim::{Failure, Summary, run, run_traced};
 
 const HELP: &str = "\
 Runs the shard in a small hostile world and compares it with a naive twin.
@@ -164,7 +164,7 @@ struct Totals {
 }
 
 impl Totals {
-    fn add(&mut self, seed: u64, outcome: Result<Outcome, Box<Failure>>) {
+    fn add(&mut self, seed: u64, outcome: Result<Summary, Box<Failure>>) {
         match outcome {
             Err(failure) => self.failure = Some(failure),
             Ok(outcome) => {
@@ -183,7 +183,8 @@ impl Totals {
         self.entries += other.entries;
         self.crashes += other.crashes;
         self.coverage.merge(&other.coverage);
-        self.failure = self.failure.take().or(other.failure);
+        let failures = self.failure.take().into_iter().chain(other.failure);
+        self.failure = failures.min_by_key(|failure| failure.options.seed);
     }
 }
 
@@ -192,21 +193,24 @@ fn report(failure: &Failure) {
     for line in &failure.trace {
         println!("{line}");
     }
-    println!("\n{:#?}", failure.options);
+    println!("\n{}", failure.options);
     println!("\nseed {seed} fails: {}", failure.why);
     let canary = canary.map(|canary| format!(" --canary {}", canary.name())).unwrap_or_default();
     println!("replay: cargo run -p engine --release --bin sim -- --seed {seed}{canary}");
 }
 
 fn replay(seed: u64, canary: Option<Canary>) -> ExitCode {
-    println!("{:#?}\n", Options { canary, ..Options::of_seed(seed) });
+    println!("{}", Options { canary, ..Options::of_seed(seed) });
     let (outcome, lines) = run_traced(seed, canary, Keep::All);
     for line in lines {
         println!("{line}");
     }
     match outcome {
-        Ok(outcome) => {
-            println!("\nseed {seed} is clean: {outcome:?}");
+        Ok(Summary { digest, step_count, entry_count, crash_count, .. }) => {
+            println!(
+                "\nseed {seed} is clean: {step_count} steps, {entry_count} entries, {crash_count} crashes"
+            );
+            println!("digest {digest:016x}");
             ExitCode::SUCCESS
         }
         Err(why) => {

@@ -26,7 +26,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use options::{Canary, Options};
 use trace::{Keep, Trace};
-pub use world::Outcome;
+pub use world::Summary;
 
 /// A seed that broke an invariant, with what is needed to see why.
 #[derive(Clone, Debug)]
@@ -40,7 +40,7 @@ pub struct Failure {
 ///
 /// # Errors
 /// The invariant it broke.
-pub fn run(seed: u64, canary: Option<Canary>) -> Result<Outcome, Box<Failure>> {
+pub fn run(seed: u64, canary: Option<Canary>) -> Result<Summary, Box<Failure>> {
     run_traced(seed, canary, Keep::Nothing).0.map_err(|why| {
         let (_, trace) = run_traced(seed, canary, Keep::Last(80));
         let options = Options { canary, ..Options::of_seed(seed) };
@@ -49,7 +49,7 @@ pub fn run(seed: u64, canary: Option<Canary>) -> Result<Outcome, Box<Failure>> {
 }
 
 /// Runs one seed and keeps what happened. A panic of the shard is a failure like any other.
-pub fn run_traced(seed: u64, canary: Option<Canary>, keep: Keep) -> (Result<Outcome, String>, Vec<String>) {
+pub fn run_traced(seed: u64, canary: Option<Canary>, keep: Keep) -> (Result<Summary, String>, Vec<String>) {
     let options = Options { canary, ..Options::of_seed(seed) };
     let mut trace = Trace::new(keep);
     let run = AssertUnwindSafe(|| world::World::new(options, &mut trace).run());

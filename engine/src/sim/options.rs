@@ -1,5 +1,7 @@
 //! How one seed's world is made: sizes, paces and how much goes wrong. All of it follows from the seed.
 
+use std::fmt;
+
 use super::prng::{Prng, Stream};
 use crate::settings::Settings;
 use crate::time::Span;
@@ -108,6 +110,20 @@ impl Canary {
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|canary| canary.name() == name)
+    }
+}
+
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, user_count, concert_count, seat_counts, command_count, pace, grain, .. } = self;
+        writeln!(
+            f,
+            "seed {seed}: {command_count} commands, one every {pace} µs, clock in steps of {grain} µs"
+        )?;
+        writeln!(f, "{user_count} users, {concert_count} concerts, options of {seat_counts:?} seats")?;
+        writeln!(f, "weights {:?}, canary {:?}", self.weights, self.canary.map(Canary::name))?;
+        writeln!(f, "{:?}", self.settings)?;
+        writeln!(f, "{:?}", self.faults)
     }
 }
 

@@ -110,7 +110,7 @@ impl Ord for Scheduled {
 
 /// What a clean run comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct Summary {
     /// Of all replies, entries and changes in order, and of the state at the end.
     pub digest: u64,
     pub step_count: u64,
@@ -167,7 +167,7 @@ impl<'a> World<'a> {
     ///
     /// # Errors
     /// The invariant that broke.
-    pub fn run(mut self) -> Result<Outcome, String> {
+    pub fn run(mut self) -> Result<Summary, String> {
         self.restart()?;
         self.schedule(0, Event::Commands);
         self.run_events(|world| world.commands_left > 0)?;
@@ -176,7 +176,7 @@ impl<'a> World<'a> {
         self.check_rest()?;
         let head = self.ledger.head;
         self.fold(self.shard.as_ref().map_or(0, Shard::digest));
-        Ok(Outcome {
+        Ok(Summary {
             digest: self.digest,
             step_count: self.step_count,
             entry_count: head.event_seq,

@@ -13,7 +13,7 @@ fn seeds_are_clean_and_meet_every_rule() {
             Ok(outcome) => coverage.merge(&outcome.coverage),
             Err(failure) => {
                 let trace = failure.trace.join("\n");
-                panic!("{trace}\nseed {seed} fails: {}\n{:?}", failure.why, failure.options);
+                panic!("{trace}\nseed {seed} fails: {}\n{}", failure.why, failure.options);
             }
         }
     }
