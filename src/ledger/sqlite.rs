@@ -19,9 +19,16 @@ pub use self::open::{Migrated, migrate};
 use self::plans::PlanCache;
 use self::writer::Writer;
 
+mod append;
+mod catalogue;
 mod error;
+mod lease;
+mod load;
 mod open;
 mod plans;
+mod port;
+mod row;
+mod snapshot;
 mod writer;
 
 /// The database, inside the data directory.

@@ -5,9 +5,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use engine::Time;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, SqlitePool};
 
 use super::writer::{BUSY_TIMEOUT, Writer};
