@@ -1,1 +1,260 @@
-//! (Scaffold.)
+//! The server as a whole: which ledger, which mirror, which listeners, in which order up and down.
+//! Nothing else names adapters and edge together.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::handle::{Handle, ShardStatus};
+use actors::observe::Metrics;
+use actors::ports::{Ledger, Mirror};
+use actors::{LeaseSettings, System};
+use anyhow::Context as _;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::auth_key;
+use crate::catalogue::directory::Directory;
+use crate::catalogue::intake::Intake;
+use crate::catalogue::{Catalogue, demo};
+use crate::config::{Config, ConfigError, Durability, Problems, text};
+use crate::http::auth::Tokens;
+use crate::http::metrics::HttpMetrics;
+use crate::http::{Edge, EdgeSettings, ops_router, public_router, serve};
+use crate::ledger::sqlite::{self, Access, OpenError, SqliteLedger, SqliteOptions};
+use crate::mirror::local::LocalMirror;
+use crate::run_file::RunFile;
+
+mod heads;
+
+/// How often a start looks whether it is done.
+const READY_POLL: Duration = Duration::from_millis(20);
+
+/// Of the grace, what is left for the last answers to reach their clients once the shards have ended.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// A running server.
+pub struct App {
+    /// Where clients reach it.
+    pub public_url: String,
+    /// Where operators reach it.
+    pub ops_url: String,
+    pub tokens: Tokens,
+    pub directory: Arc<Directory>,
+    system: System,
+    ledger: Arc<SqliteLedger>,
+    /// Not ready any more.
+    ending: CancellationToken,
+    /// No connection any more.
+    closed: CancellationToken,
+    listeners: [JoinHandle<()>; 2],
+    chores: Vec<JoinHandle<()>>,
+    data: PathBuf,
+}
+
+/// Opens the ledger of a configuration.
+///
+/// # Errors
+/// What [`OpenError`] says; a shard count that differs is a wrong configuration ([`Problems`]).
+pub async fn open_ledger(config: &Config, access: Access) -> anyhow::Result<Arc<SqliteLedger>> {
+    let options = SqliteOptions {
+        dir: config.node.data.clone(),
+        shards: config.cluster.shards,
+        owner: uuid::Uuid::new_v4().as_u128(),
+        node: config.node.name.clone(),
+        public_url: public_url(config, config.server.listen),
+        peer_url: String::new(),
+        lease_ttl: text::span(config.cluster.lease_ttl),
+        durability: match config.ledger.durability {
+            Durability::Full => sqlite::Durability::Full,
+            Durability::Relaxed => sqlite::Durability::Relaxed,
+        },
+        access,
+    };
+    SqliteLedger::open(options).await.map_err(|error| match &error {
+        OpenError::ShardCountDiffers { .. } => {
+            Problems::from(ConfigError::new("", "cluster.shards", error.to_string())).into()
+        }
+        _ => error.into(),
+    })
+}
+
+impl App {
+    /// Starts to serve. Listens at once; whether it is ready yet, `/readyz` says.
+    ///
+    /// # Errors
+    /// A sentence for whoever typed the command; nothing of it runs then.
+    pub async fn start(config: &Config, fill_demo: bool) -> anyhow::Result<Self> {
+        let ledger = open_ledger(config, Access::Own).await?;
+        let tokens = auth_key::open_or_create(config)?;
+        if fill_demo && ledger.concerts(None, 1).await?.is_empty() {
+            demo::fill(ledger.as_ref()).await.context("the demo's concerts")?;
+        }
+        let ops = bind(config.server.ops_listen, "server.ops_listen").await?;
+        let public = bind(config.server.listen, "server.listen").await?;
+        let ops_url = url(ops.local_addr()?);
+        let public_url = public_url(config, public.local_addr()?);
+
+        let mut registry = Registry::with_prefix("hotseat");
+        let metrics = Metrics::default();
+        metrics.register(&mut registry);
+        let http = HttpMetrics::register(&mut registry);
+
+        let system = System::start(options(config, ledger.clone(), metrics)).await?;
+        let directory = Arc::new(Directory::new());
+        directory.refresh(ledger.as_ref()).await?;
+        let catalogue: Arc<dyn Catalogue> = ledger.clone();
+        let intake = Arc::new(Intake::new(directory.clone(), catalogue.clone(), system.handle()));
+        let ending = CancellationToken::new();
+        let closed = CancellationToken::new();
+        let edge = Edge {
+            handle: system.handle(),
+            directory: directory.clone(),
+            catalogue,
+            ledger: ledger.clone(),
+            intake: intake.clone(),
+            tokens: tokens.clone(),
+            settings: edge_settings(config, &public_url),
+            metrics: http,
+            registry: Arc::new(registry),
+            shutdown: ending.clone(),
+        };
+        let listeners = [
+            tokio::spawn(serve(ops, ops_router(edge.clone()), closed.clone())),
+            tokio::spawn(serve(public, public_router(edge), closed.clone())),
+        ];
+        let stop = ending.clone();
+        let chores = vec![
+            tokio::spawn(async move { intake.run(stop).await }),
+            tokio::spawn(heads::log_each_minute(ledger.clone(), ending.clone())),
+        ];
+        let data = config.node.data.clone();
+        let app = Self {
+            public_url,
+            ops_url,
+            tokens,
+            directory,
+            system,
+            ledger,
+            ending,
+            closed,
+            listeners,
+            chores,
+            data,
+        };
+        app.write_run_file()?;
+        tracing::info!(public = app.public_url, ops = app.ops_url, data = %app.data.display(), "listening");
+        Ok(app)
+    }
+
+    /// The door to the shards.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.system.handle()
+    }
+
+    fn write_run_file(&self) -> anyhow::Result<()> {
+        let run = RunFile {
+            ops_url: self.ops_url.clone(),
+            public_url: self.public_url.clone(),
+            token: self.tokens.local_admin().to_owned(),
+            pid: std::process::id(),
+        };
+        run.write(&self.data).with_context(|| format!("{} cannot be written", self.data.display()))
+    }
+
+    /// Waits until every shard serves and every option is on sale.
+    pub async fn ready(&self) {
+        let started = Instant::now();
+        loop {
+            let statuses = self.system.handle().statuses();
+            let serving = statuses.iter().all(|(_, status)| matches!(status, ShardStatus::Serving(_)));
+            if serving && !statuses.is_empty() && self.directory.pending() == 0 {
+                tracing::info!(shards = statuses.len(), after = ?started.elapsed(), "ready");
+                return;
+            }
+            tokio::time::sleep(READY_POLL).await;
+        }
+    }
+
+    /// Refuses new work, writes and answers what waits, gives the leases back and closes, within `grace`.
+    pub async fn end(self, grace: Duration) {
+        let deadline = Instant::now() + grace;
+        self.ending.cancel();
+        // New requests are answered with OVERLOADED while the shards flush; only then are the doors closed.
+        let report = self.system.shutdown(grace.saturating_sub(DRAIN.min(grace / 4))).await;
+        self.closed.cancel();
+        let [ops, public] = self.listeners;
+        for listener in [public, ops] {
+            let abort = listener.abort_handle();
+            if timeout_at(deadline, listener).await.is_err() {
+                tracing::warn!("connections were still open at the end of shutdown.grace");
+                abort.abort();
+            }
+        }
+        for chore in self.chores {
+            chore.abort();
+        }
+        heads::log(self.ledger.as_ref(), &mut heads::Logged::default()).await;
+        self.ledger.close().await;
+        if let Err(error) = RunFile::remove(&self.data) {
+            tracing::warn!(%error, "run.json could not be removed");
+        }
+        if report.unflushed > 0 {
+            tracing::warn!(entries = report.unflushed, "the ledger did not answer for these in time");
+        }
+        tracing::info!(leases = report.released, "ended");
+    }
+}
+
+fn options(config: &Config, ledger: Arc<dyn Ledger>, metrics: Metrics) -> actors::Options {
+    let mirror: Arc<dyn Mirror> = Arc::new(LocalMirror::new());
+    actors::Options {
+        ledger,
+        mirror,
+        shards: config.cluster.shards,
+        settings: config.engine(),
+        lease: LeaseSettings {
+            ttl: config.cluster.lease_ttl,
+            renew: config.cluster.lease_renew,
+            margin: config.cluster.lease_margin,
+        },
+        ledger_ack_timeout: config.ledger.ack_timeout,
+        feed_tick: config.feed.tick,
+        mirror_restore_timeout: config.mirror.restore_timeout,
+        metrics,
+    }
+}
+
+fn edge_settings(config: &Config, public_url: &str) -> EdgeSettings {
+    EdgeSettings {
+        node: config.node.name.clone(),
+        public_url: public_url.to_owned(),
+        confirm_role: config.sales.confirm_role,
+        dev_tokens: config.auth.dev_tokens,
+        click_timeout: config.edge.click_timeout,
+        ledger_ack_timeout: config.ledger.ack_timeout,
+    }
+}
+
+async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({key})"))
+}
+
+fn public_url(config: &Config, bound: SocketAddr) -> String {
+    if config.node.public_url.is_empty() { url(bound) } else { config.node.public_url.clone() }
+}
+
+/// How this machine reaches a listener of its own.
+fn url(mut bound: SocketAddr) -> String {
+    match bound.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => bound.set_ip(std::net::Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => bound.set_ip(std::net::Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    format!("http://{bound}")
+}

@@ -151,7 +151,7 @@ impl State {
         };
         match ShardActor::spawn_linked(None, ShardActor, start, self.me.get_cell()).await {
             Ok((actor, _)) => {
-                tracing::info!(%shard, %epoch, "serving");
+                tracing::debug!(%shard, %epoch, "serving");
                 child.stage = Stage::Serving { epoch, actor: actor.get_cell(), since: Instant::now() };
                 self.by_actor.insert(actor.get_id(), shard);
                 self.show(shard, Route::Serving { epoch, actor });

@@ -37,8 +37,12 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Run the server
+    Serve(ServeArgs),
     /// Bring the ledger's schema up to date
     Migrate(MigrateArgs),
+    /// Put a seating plan on sale
+    Import(ImportArgs),
     /// Say whether a configuration is valid, and what it changes
     CheckConfig(CheckConfigArgs),
     /// Print a token for the API
@@ -138,7 +142,7 @@ pub(super) struct ImportArgs {
     #[arg(value_name = "FILE")]
     pub(super) file: PathBuf,
     /// The concert's title
-    #[arg(long, value_name = "TITLE")]
+    #[arg(long, value_name = "TITLE", value_parser = title)]
     pub(super) concert: String,
     /// When it starts, as RFC 3339 with an offset
     #[arg(long, value_name = "INSTANT")]
@@ -152,6 +156,16 @@ pub(super) struct ImportArgs {
     /// The price of a category in minor units (cents), e.g. Floor=9900; may be repeated
     #[arg(long, value_name = "CATEGORY=AMOUNT", value_parser = price)]
     pub(super) price: Vec<(String, i64)>,
+}
+
+fn title(text: &str) -> Result<String, String> {
+    let title = text.trim();
+    let characters = title.chars().count();
+    if (1..=200).contains(&characters) && !title.chars().any(char::is_control) {
+        Ok(title.to_owned())
+    } else {
+        Err("expected 1 to 200 characters, none of them a control character".to_owned())
+    }
 }
 
 fn price(text: &str) -> Result<(String, i64), String> {

@@ -10,7 +10,11 @@ use crate::config::Problems;
 
 mod args;
 mod check_config;
+mod import;
 mod migrate;
+mod progress;
+mod serve;
+mod server;
 mod token;
 
 /// Why a command ends with another exit code than 0. What it has to say goes to standard error.
@@ -65,6 +69,8 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Token(args) => token::run(&args),
+        Command::Serve(args) => runtime()?.block_on(serve::run(&args)),
+        Command::Import(args) => runtime()?.block_on(import::run(args)),
         Command::Migrate(args) => runtime()?.block_on(migrate::run(&args)),
     }
 }

@@ -23,6 +23,7 @@ use self::auth::{Role, Tokens};
 use self::error::Problem;
 use self::metrics::{HttpMetrics, Routes};
 pub use self::serve::serve;
+pub(crate) use self::wire::hex;
 use crate::catalogue::Catalogue;
 use crate::catalogue::directory::Directory;
 use crate::catalogue::intake::Intake;

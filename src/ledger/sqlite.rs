@@ -100,10 +100,11 @@ impl SqliteLedger {
     /// Closes the connections, which folds the write-ahead log into the database, and gives the
     /// directory back. Without it nothing is lost: the next opening does the rest.
     pub async fn close(&self) {
+        // The last connection folds the log, and a reader cannot.
+        self.readers.close().await;
         if let Some(writer) = &self.writer {
             writer.close().await;
         }
-        self.readers.close().await;
         if let Some(lock) = &self.lock
             && let Err(error) = lock.unlock()
         {

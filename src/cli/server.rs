@@ -1,0 +1,109 @@
+//! The server that runs on a data directory, as `import` and `audit` talk to it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use axum::body::Bytes;
+use axum::http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::run_file::RunFile;
+
+/// A listener on this machine answers a SYN at once or never.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// The largest plan takes seconds to read on a busy server.
+const ANSWER: Duration = Duration::from_secs(120);
+
+/// A server that was found by its `run.json` and answers.
+pub(super) struct Server {
+    run: RunFile,
+    /// Host and port of its ops listener.
+    address: String,
+}
+
+/// What the edge says when it refuses.
+#[derive(Deserialize)]
+struct Problem {
+    code: String,
+    detail: Option<String>,
+}
+
+impl Server {
+    /// The server of a data directory; `None` where none runs, also where one was killed and left its `run.json`.
+    ///
+    /// # Errors
+    /// There is something at its address that does not answer as our server.
+    pub(super) async fn find(data: &Path) -> anyhow::Result<Option<Self>> {
+        let run = RunFile::read(data).with_context(|| {
+            format!("{}/run.json cannot be read; remove it if no server runs", data.display())
+        })?;
+        let Some(run) = run else { return Ok(None) };
+        let address = run.ops_url.strip_prefix("http://").context("run.json names no http URL")?.to_owned();
+        let server = Self { run, address };
+        match timeout(CONNECT, TcpStream::connect(&server.address)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => return Ok(None),
+            Ok(Err(error)) => return Err(error).context(format!("the server at {}", server.address)),
+            Err(_) => bail!("the server at {} does not accept connections", server.address),
+        }
+        // A killed server's port may have gone to somebody else, who does not know the token.
+        let (status, _) = server.send(Method::GET, "/admin/v1/audit/memory", Bytes::new()).await?;
+        Ok((status != StatusCode::UNAUTHORIZED && status != StatusCode::NOT_FOUND).then_some(server))
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.run.pid
+    }
+
+    /// Sends JSON and reads JSON.
+    ///
+    /// # Errors
+    /// No answer, or a refusal with what the server says about it.
+    pub(super) async fn json<T: for<'de> Deserialize<'de>>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> anyhow::Result<T> {
+        let (status, answer) = self.send(method, path, body).await?;
+        if status.is_success() {
+            return serde_json::from_slice(&answer).with_context(|| format!("the server's answer to {path}"));
+        }
+        match serde_json::from_slice::<Problem>(&answer) {
+            Ok(problem) => {
+                let detail = problem.detail.unwrap_or_default();
+                bail!("the running server (pid {}) refused: {}: {detail}", self.run.pid, problem.code)
+            }
+            Err(_) => bail!("the running server (pid {}) answered {status}", self.run.pid),
+        }
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<(StatusCode, Bytes)> {
+        let answer = async {
+            let stream = TcpStream::connect(&self.address).await?;
+            let (mut sender, connection) =
+                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+            // Ends with the answer; what goes wrong shows in the request.
+            tokio::spawn(connection);
+            let request = Request::builder()
+                .method(method)
+                .uri(path)
+                .header(header::HOST, &self.address)
+                .header(header::AUTHORIZATION, format!("Bearer {}", self.run.token))
+                .header(header::CONTENT_TYPE, "application/json")
+                .body(Full::new(body))?;
+            let (head, body) = sender.send_request(request).await?.into_parts();
+            anyhow::Ok((head.status, body.collect().await?.to_bytes()))
+        };
+        timeout(ANSWER, answer)
+            .await
+            .with_context(|| format!("the server at {} does not answer", self.address))?
+            .with_context(|| format!("the server at {}", self.address))
+    }
+}
