@@ -1,0 +1,10 @@
+//! The actors against a ledger and a mirror that fail on command. Time is paused where it matters.
+
+#![allow(clippy::unwrap_used)]
+
+mod halts;
+mod ledger;
+mod life;
+mod sale;
+mod world;
+mod writer;
