@@ -1,11 +1,25 @@
-//! Audits: derive who owns which seat from the events alone, and compare with what the ledger and the
-//! server's memory say. The derivation is pure; what it reads comes through the port [`Events`].
+//! Audits: derive who owns which seat from the events alone, and compare with what the ledger's rows and
+//! the server's memory say. The derivation is pure; what it reads comes through the port [`Events`].
+//!
+//! The chain is checked on the way: every number, every hash, every transition. With a chain head that
+//! was kept elsewhere, a clean audit proves that nothing was rewritten since.
 
 use actors::ports::LedgerError;
 use actors::row::EventRow;
 use async_trait::async_trait;
 use engine::option::{OptionStatus, Policy};
 use engine::{ChainHead, ConcertId, OptionId, Reservation, ReservationId, SeatNo, ShardId};
+
+pub use self::derive::Derivation;
+pub use self::memory::ShardMemory;
+pub use self::report::{Finding, Report};
+pub use self::run::{Progress, run};
+
+mod compare;
+mod derive;
+mod memory;
+mod report;
+mod run;
 
 /// Where an audit reads.
 #[async_trait]

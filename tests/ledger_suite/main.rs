@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod append;
+mod audits;
 mod catalogue;
 mod chain;
 mod leases;
@@ -68,6 +69,13 @@ macro_rules! conformance {
                 a_shard_of_its_own,
                 ids_are_paged,
                 an_option_waits_for_its_shard,
+            ],
+            audits: [
+                an_honest_history_is_clean,
+                memory_is_compared_at_its_own_event,
+                a_wrong_memory_is_told,
+                a_snapshot_is_one_moment,
+                a_forged_log_is_told,
             ],
         );
     };
