@@ -19,6 +19,8 @@ mod read;
 mod short;
 pub mod stored;
 mod stretches;
+#[cfg(test)]
+mod tests;
 
 /// A concert: the unit of ownership. All its options live in one shard.
 #[derive(Clone, Debug, PartialEq, Eq)]

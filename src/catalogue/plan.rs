@@ -188,8 +188,7 @@ impl Plan {
     /// # Errors
     /// Not gzip, longer than [`JSON_MAX`], or not a plan.
     pub fn from_gzip(gzip: &[u8]) -> Result<Self, PlanError> {
-        let plan: Self = serde_json::from_slice(&inflate(gzip)?)
-            .map_err(|error| PlanError::new(place_of(&error), error))?;
+        let plan: Self = serde_json::from_slice(&inflate(gzip)?).map_err(|error| not_json(&error))?;
         plan.check()?;
         Ok(plan)
     }
@@ -328,9 +327,11 @@ pub(super) fn inflate(gzip: &[u8]) -> Result<Vec<u8>, PlanError> {
     Ok(json)
 }
 
-/// Where serde_json stopped.
-pub(super) fn place_of(error: &serde_json::Error) -> String {
-    format!("line {}, column {}", error.line(), error.column())
+/// Where serde_json stopped, and why.
+pub(super) fn not_json(error: &serde_json::Error) -> PlanError {
+    let place = format!("line {}, column {}", error.line(), error.column());
+    let reason = error.to_string();
+    PlanError::new(place, reason.rsplit_once(" at line ").map_or(reason.as_str(), |(reason, _)| reason))
 }
 
 pub(super) fn too_many_seats(seats: u64) -> PlanError {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_path_to_error::Segment;
 
-use super::plan::{Category, Plan, PlanError, place_of};
+use super::plan::{Category, Plan, PlanError, not_json};
 use super::{pretix, short};
 
 /// A file longer than this is no seating plan: 200,000 seats take about 40 MiB in pretix's form.
@@ -17,8 +17,8 @@ pub const INPUT_MAX: usize = 64 << 20;
 /// Brackets inside brackets. Both forms need fewer than ten; what is kept out may have some more.
 const DEPTH_MAX: usize = 32;
 
-/// The currency of a plan on which nothing has a price: ISO 4217 for "none involved".
-const NO_CURRENCY: &str = "XXX";
+/// The currency of a plan that names none and on which nothing has a price: any would do.
+const FREE_CURRENCY: &str = "KRW";
 
 /// What a plan's file may leave to whoever imports it. It goes before what the file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -104,7 +104,7 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, PlanErro
             Err(found) if found.path().iter().next().is_some() && !found.inner().is_syntax() => {
                 PlanError::new(pointer(found.path()), found.inner())
             }
-            _ => PlanError::new(place_of(&error), error),
+            _ => not_json(&error),
         }
     })
 }
@@ -183,8 +183,9 @@ pub(super) fn price(
         return Err(PlanError::new("currency", "there are prices, but no currency such as KRW"));
     }
     let currency = currency.unwrap_or_else(|| {
-        warnings.push(Warning(format!("there is no currency; it is {NO_CURRENCY}, none involved")));
-        NO_CURRENCY.to_owned()
+        warnings
+            .push(Warning(format!("there is no currency; as nothing has a price, it is {FREE_CURRENCY}")));
+        FREE_CURRENCY.to_owned()
     });
     Ok(Priced { categories, currency })
 }

@@ -9,7 +9,7 @@ use engine::SeatNo;
 use engine::plan::Layout;
 use serde::Deserialize;
 
-use super::plan::{Category, LayoutBuilder, PlanError, hash_of, inflate, place_of};
+use super::plan::{Category, LayoutBuilder, PlanError, hash_of, inflate, not_json};
 
 /// A plan as the directory holds it, shared by every option that uses it.
 #[derive(Debug)]
@@ -178,5 +178,5 @@ pub fn layout(gzip: &[u8]) -> Result<Layout, PlanError> {
 }
 
 fn outline(json: &[u8]) -> Result<Outline<'_>, PlanError> {
-    serde_json::from_slice(json).map_err(|error| PlanError::new(place_of(&error), error))
+    serde_json::from_slice(json).map_err(|error| not_json(&error))
 }
