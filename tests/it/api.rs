@@ -1,0 +1,11 @@
+//! The HTTP edge over a real listener, real shards and a real SQLite ledger.
+
+#![allow(clippy::unwrap_used)]
+
+mod admin;
+mod bad_input;
+mod document;
+mod reads;
+mod sale;
+mod tokens;
+mod world;
