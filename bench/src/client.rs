@@ -151,11 +151,14 @@ pub enum Broken {
 pub struct Connection<'a> {
     shared: &'a Shared,
     sender: Option<SendRequest<Full<Bytes>>>,
+    /// Whether the sender has brought an answer. Such a connection may be closed by a server that was idle
+    /// for too long, which says nothing about the server.
+    used: bool,
 }
 
 impl<'a> Connection<'a> {
     pub fn new(shared: &'a Shared) -> Self {
-        Self { shared, sender: None }
+        Self { shared, sender: None, used: false }
     }
 
     /// Sends until there is an answer that says yes or no. A busy server is asked again, a lost one for as long
@@ -172,6 +175,10 @@ impl<'a> Connection<'a> {
                     pause = pause.min(retry_after.unwrap_or(PAUSE_MAX));
                 }
                 Ok((answer, _)) => return Ok(answer),
+                Err(_) if std::mem::take(&mut self.used) => {
+                    self.sender = None;
+                    continue;
+                }
                 Err(error) => {
                     self.sender = None;
                     self.shared.connections_lost.fetch_add(1, Ordering::Relaxed);
@@ -228,6 +235,7 @@ impl<'a> Connection<'a> {
         let retry_after =
             header(RETRY_AFTER.as_str()).and_then(|value| value.parse().ok()).map(Duration::from_secs);
         let (status, took) = (response.status(), started.elapsed());
+        self.used = true;
         Ok((Answer { status, body: response.into_body(), took }, retry_after))
     }
 }

@@ -1,0 +1,147 @@
+//! What the benchmarks share: the machine, medians, a stadium on a ledger of its own, a server process.
+#![allow(dead_code, reason = "each benchmark uses a part")]
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::handle::{Ask, Handle, ShardStatus};
+use actors::observe::Metrics;
+use actors::ports::Ledger;
+use actors::system::{LeaseSettings, Options, System};
+use engine::{
+    Authority, Caller, Granted, OptionId, Outcome, RequestKey, SeatList, SeatNo, Settings, ShardId, Span,
+    UserId,
+};
+use hotseat::catalogue::{Catalogue, demo};
+use hotseat::ledger::sqlite::{Access, Durability, SqliteLedger, SqliteOptions};
+use hotseat::mirror::local::LocalMirror;
+use tokio::time::Instant;
+
+pub const SEATS: u32 = 100_000;
+const SHARDS: u16 = 64;
+
+/// CPU and cores, to stand beside every number.
+pub fn machine() -> String {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown CPU");
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    format!("{}, {cores} cores, {}", model.trim_start_matches(['\t', ' ', ':']), std::env::consts::OS)
+}
+
+pub fn median(values: &mut [f64]) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+pub fn address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.local_addr().expect("a bound listener has an address").to_string()
+}
+
+pub async fn open(dir: &Path) -> Arc<SqliteLedger> {
+    let options = SqliteOptions {
+        dir: dir.to_owned(),
+        shards: SHARDS,
+        owner: uuid::Uuid::new_v4().as_u128(),
+        node: "bench".to_owned(),
+        public_url: "http://127.0.0.1:0".to_owned(),
+        peer_url: String::new(),
+        lease_ttl: Span::from_secs(5),
+        durability: Durability::Full,
+        access: Access::Own,
+    };
+    SqliteLedger::open(options).await.expect("a new data directory can be opened")
+}
+
+/// A stadium on sale, without HTTP before it.
+pub struct Stadium {
+    system: System,
+    pub handle: Handle,
+    pub shard: ShardId,
+    pub option: OptionId,
+}
+
+impl Stadium {
+    /// `catalogue` is the ledger below whatever `ledger` puts around it.
+    pub async fn open(catalogue: &SqliteLedger, ledger: Arc<dyn Ledger>) -> Self {
+        let stadium = demo::concerts().pop().expect("the stadium is the last");
+        let layout = Arc::new(stadium.plan.layout());
+        let imported = catalogue.import(&stadium).await.expect("a new catalogue takes an import");
+        let system = System::start(Options {
+            ledger,
+            mirror: Arc::new(LocalMirror::new()),
+            shards: SHARDS,
+            settings: Settings { reservations_per_user: 1_000, ..Settings::default() },
+            lease: LeaseSettings::default(),
+            ledger_ack_timeout: Duration::from_secs(5),
+            feed_tick: Duration::from_millis(50),
+            mirror_restore_timeout: Duration::from_millis(200),
+            metrics: Metrics::default(),
+        })
+        .await
+        .expect("the actors start");
+        let (handle, shard, option) = (system.handle(), imported.concert.shard, imported.option.option);
+        let serving = |(id, status)| id == shard && matches!(status, ShardStatus::Serving(_));
+        while !handle.statuses().into_iter().any(serving) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let stadium = Self { system, handle, shard, option };
+        let add = engine::Command::AddOption { option, concert: imported.concert.concert, layout };
+        let caller = Caller { user: UserId(0), authority: Authority::Any };
+        stadium.granted(caller, None, add).await;
+        stadium
+    }
+
+    pub async fn close(self) {
+        self.system.shutdown(Duration::from_secs(10)).await;
+    }
+
+    /// Asks for something that nothing speaks against.
+    pub async fn granted(&self, caller: Caller, key: Option<u128>, command: engine::Command) -> Granted {
+        let ask = Ask { caller, key: key.map(RequestKey), pass: true, command };
+        let answer = self.handle.ask(self.shard, ask, Instant::now() + Duration::from_secs(30)).await;
+        match answer.outcome {
+            Outcome::Granted(granted) => granted,
+            other => panic!("not granted: {other:?}"),
+        }
+    }
+}
+
+pub fn user(number: u32) -> Caller {
+    Caller { user: UserId(u64::from(number) + 1), authority: Authority::Own }
+}
+
+pub fn one(seat: u32) -> SeatList {
+    [SeatNo(seat)].into_iter().collect()
+}
+
+/// `hotseat serve` as a process; killed when dropped.
+pub struct Server(pub Child);
+
+impl Server {
+    pub fn start(data: &Path, listen: &str, ops: &str, arguments: &[&str]) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_hotseat"))
+            .args(["serve", "--listen", listen, "--ops-listen", ops, "--data"])
+            .arg(data)
+            .args(arguments)
+            // Clicks that are SELECTING run out while the benchmark goes round the stadium.
+            .env("HOTSEAT_SELECT_TTL", "1s")
+            .env("HOTSEAT_LOG_LEVEL", "warn")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the server can be started");
+        Self(child)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Nothing of the benchmark may stay behind; a process that is gone already is fine.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

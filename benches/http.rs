@@ -1,0 +1,222 @@
+//! Selects over HTTP through the whole server against a bare axum handler. `cargo bench --bench http`
+//!
+//! Both are processes of their own and get the very same bytes over 64 connections; the bare one reads the JSON
+//! and writes an answer of the same form, with nothing behind it. Rounds alternate; client and server share the
+//! cores, so the processor time of the server per request is printed as well: it is the ratio without the client.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::extract::{Json, Path};
+use axum::http::StatusCode;
+use axum::routing::post;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use self::common::{SEATS, Server, address, machine, median};
+
+mod common;
+
+const CONNECTIONS: usize = 64;
+const ROUNDS: usize = 7;
+const ROUND: Duration = Duration::from_secs(3);
+/// The demo's stadium.
+const OPTION: u32 = 3;
+/// So that a user's soft locks stay below their limit.
+const SEATS_PER_USER: u32 = 4;
+/// Clock ticks in a second, as `/proc/PID/stat` counts them on every Linux.
+const TICKS: f64 = 100.0;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    match arguments.iter().position(|argument| argument == "--bare") {
+        Some(place) => runtime.block_on(bare(&arguments[place + 1])),
+        None => runtime.block_on(compare()),
+    }
+}
+
+#[derive(Deserialize)]
+struct Wanted {
+    seats: Vec<u32>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Selected {
+    option_id: u32,
+    seats: Vec<Labelled>,
+    expires_at: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Labelled {
+    seat_no: u32,
+    label: String,
+}
+
+/// What axum alone does with the same request and the same answer.
+async fn bare(address: &str) {
+    let handler = async |Path(option_id): Path<u32>, Json(wanted): Json<Wanted>| {
+        let label = |seat_no| Labelled { seat_no, label: format!("{}-{}", seat_no / 100, seat_no % 100) };
+        let expires_at = "2027-05-01T10:00:00.000000Z".to_owned();
+        let seats = wanted.seats.into_iter().map(label).collect();
+        (StatusCode::CREATED, Json(Selected { option_id, seats, expires_at }))
+    };
+    let router = axum::Router::new().route("/api/v1/options/{optionId}/selections", post(handler));
+    let listener = TcpListener::bind(address).await.expect("the address is free");
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        stream.set_nodelay(true).expect("TCP knows TCP_NODELAY");
+        let service = hyper_util::service::TowerToHyperService::new(router.clone());
+        tokio::spawn(async move {
+            let io = hyper_util::rt::TokioIo::new(stream);
+            let builder = hyper::server::conn::http1::Builder::new();
+            // A client that leaves is no news.
+            let _ = builder.serve_connection(io, service).await;
+        });
+    }
+}
+
+async fn compare() {
+    println!("machine: {}; client and server on the same cores", machine());
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (whole_address, bare_address) = (address(), address());
+    let whole = Server::start(dir.path(), &whole_address, &address(), &["--demo"]);
+    let this = std::env::current_exe().expect("a program knows itself");
+    let bare = std::process::Command::new(this).args(["--bare", &bare_address]).spawn();
+    let bare = Server(bare.expect("the bare server can be started"));
+    let tokens = tokens(&whole_address).await;
+    let requests: Arc<Vec<Vec<u8>>> = Arc::new((0..SEATS).map(|seat| request(seat, &tokens)).collect());
+    // Every token is checked once, every page is touched.
+    for address in [&whole_address, &bare_address] {
+        load(address, &requests).await;
+    }
+    println!("{:>12}{:>12}{:>8}{:>14}{:>14}", "whole/s", "bare/s", "ratio", "whole µs CPU", "bare µs CPU");
+    let (mut ratios, mut costs) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let (whole_rate, whole_cost) = round(&whole, &whole_address, &requests).await;
+        let (bare_rate, bare_cost) = round(&bare, &bare_address, &requests).await;
+        let ratio = whole_rate / bare_rate;
+        println!("{whole_rate:>12.0}{bare_rate:>12.0}{ratio:>8.2}{whole_cost:>14.1}{bare_cost:>14.1}");
+        ratios.push(ratio);
+        costs.push(bare_cost / whole_cost);
+    }
+    println!(
+        "\nselects/s, whole server / bare axum handler: {:.2} (median of {ROUNDS})",
+        median(&mut ratios)
+    );
+    println!("processor time of the server, bare / whole: {:.2}", median(&mut costs));
+}
+
+/// Requests per second, and microseconds of the server's processor time for each.
+async fn round(server: &Server, address: &str, requests: &Arc<Vec<Vec<u8>>>) -> (f64, f64) {
+    let before = processor_seconds(server);
+    let started = Instant::now();
+    let count = load(address, requests).await as f64;
+    let rate = count / started.elapsed().as_secs_f64();
+    (rate, (processor_seconds(server) - before) * 1e6 / count)
+}
+
+fn processor_seconds(server: &Server) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.0.id())).unwrap_or_default();
+    let after_name = stat.rsplit(") ").next().unwrap_or_default();
+    let fields: Vec<f64> = after_name.split(' ').filter_map(|field| field.parse().ok()).collect();
+    // The state is no number, so utime and stime, fields 14 and 15 of the line, are the 11th and 12th here.
+    fields.get(10..12).map_or(0.0, |times| times.iter().sum::<f64>() / TICKS)
+}
+
+/// Goes round the stadium on all connections for a round. Every answer must be a selection.
+async fn load(address: &str, requests: &Arc<Vec<Vec<u8>>>) -> u64 {
+    let (next, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let count = Arc::new(AtomicU64::new(0));
+    let mut connections = JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        let (requests, next, done, count) = (requests.clone(), next.clone(), done.clone(), count.clone());
+        let mut connection = Connection::open(address).await;
+        connections.spawn(async move {
+            while !done.load(Ordering::Relaxed) {
+                let seat = next.fetch_add(1, Ordering::Relaxed) % requests.len();
+                let status = connection.exchange(&requests[seat]).await;
+                assert!(status.starts_with("HTTP/1.1 20"), "{status}");
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    tokio::time::sleep(ROUND).await;
+    done.store(true, Ordering::Relaxed);
+    connections.join_all().await;
+    count.load(Ordering::Relaxed)
+}
+
+/// A connection that does no more than a load generator in C would.
+struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    async fn open(address: &str) -> Self {
+        for _ in 0..1_000 {
+            if let Ok(stream) = TcpStream::connect(address).await {
+                stream.set_nodelay(true).expect("TCP knows TCP_NODELAY");
+                return Self { stream, buffer: vec![0; 64 * 1024] };
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{address} does not answer");
+    }
+
+    /// Sends a request and reads the answer; its head and body, which the buffer holds until the next.
+    async fn exchange(&mut self, request: &[u8]) -> &str {
+        self.stream.write_all(request).await.expect("the server reads");
+        let mut filled = 0;
+        loop {
+            let read = self.stream.read(&mut self.buffer[filled..]).await.expect("the server answers");
+            assert!(read > 0, "the server closed the connection");
+            filled += read;
+            let text = str::from_utf8(&self.buffer[..filled]).expect("the answer is UTF-8");
+            if text.find("\r\n\r\n").is_some_and(|end| filled >= end + 4 + length(&text[..end])) {
+                break;
+            }
+        }
+        str::from_utf8(&self.buffer[..filled]).expect("checked above")
+    }
+}
+
+fn length(head: &str) -> usize {
+    let value = head.split("\r\n").find_map(|line| line.strip_prefix("content-length: "));
+    value.and_then(|value| value.parse().ok()).unwrap_or(0)
+}
+
+async fn tokens(address: &str) -> Vec<String> {
+    let mut connection = Connection::open(address).await;
+    let mut tokens = Vec::new();
+    for user in 1..=SEATS / SEATS_PER_USER {
+        let body = format!("{{\"userId\":{user},\"role\":\"USER\"}}");
+        let request = format!(
+            "POST /api/v1/dev/token HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = connection.exchange(request.as_bytes()).await;
+        let token = answer.split_once("\"token\":\"").and_then(|(_, rest)| rest.split('"').next());
+        tokens.push(token.unwrap_or_else(|| panic!("no token: {answer}")).to_owned());
+    }
+    tokens
+}
+
+fn request(seat: u32, tokens: &[String]) -> Vec<u8> {
+    let body = format!("{{\"seats\":[{seat}]}}");
+    let token = &tokens[(seat / SEATS_PER_USER) as usize];
+    format!(
+        "POST /api/v1/options/{OPTION}/selections HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {token}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
