@@ -26,6 +26,16 @@ const STATUSES: [u16; 17] =
 /// The methods that routes know; whatever else there is counts as the last.
 const METHODS: [&str; 6] = ["GET", "POST", "PUT", "DELETE", "HEAD", "OTHER"];
 
+/// What one node owns: an option, a reservation, a concert's rules.
+const OWNED: [&str; 6] = [
+    "/api/v1/options/",
+    "/api/v1/reservations/",
+    "/api/v1/route",
+    "/admin/v1/options/",
+    "/admin/v1/blocks/",
+    "/admin/v1/concerts/",
+];
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Labels {
     route: String,
@@ -95,9 +105,7 @@ impl Routes {
 
 impl Route {
     fn new(path: String) -> Self {
-        let owned = ["/api/v1/options/", "/api/v1/reservations/", "/api/v1/route", "/admin/v1/options/"]
-            .iter()
-            .any(|prefix| path.starts_with(prefix));
+        let owned = OWNED.iter().any(|prefix| path.starts_with(prefix));
         Self { path, owned, handles: Default::default() }
     }
 

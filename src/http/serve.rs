@@ -19,22 +19,30 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const STREAMS_PER_CONNECTION: u32 = 256;
 
 /// Connections at once. Who comes later waits in the kernel's queue.
-pub const CONNECTIONS: usize = 65_536;
+const CONNECTIONS: usize = 65_536;
+
+/// What one listener puts up with.
+#[derive(Clone, Copy)]
+struct Bounds {
+    connections: usize,
+    head_timeout: Duration,
+}
 
 /// Serves HTTP/1.1 and HTTP/2 (prior knowledge) until `shutdown` is cancelled, then lets every open request end.
 /// Returns when the last connection is closed; who does not want to wait so long drops the future, which closes
 /// the rest.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
-    serve_at_most(listener, router, shutdown, CONNECTIONS).await;
+    let bounds = Bounds { connections: CONNECTIONS, head_timeout: HEAD_TIMEOUT };
+    serve_within(bounds, listener, router, shutdown).await;
 }
 
-async fn serve_at_most(listener: TcpListener, router: Router, shutdown: CancellationToken, bound: usize) {
-    let places = Arc::new(Semaphore::new(bound));
+async fn serve_within(bounds: Bounds, listener: TcpListener, router: Router, shutdown: CancellationToken) {
+    let places = Arc::new(Semaphore::new(bounds.connections));
     let connections = TaskTracker::new();
     // Dropping this future must close what is still open.
     let closing = CancellationToken::new();
     let _close = closing.clone().drop_guard();
-    let builder = Arc::new(builder());
+    let builder = Arc::new(builder(bounds.head_timeout));
     loop {
         let accepted = tokio::select! {
             biased;
@@ -69,9 +77,9 @@ async fn serve_at_most(listener: TcpListener, router: Router, shutdown: Cancella
     connections.wait().await;
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
+fn builder(head_timeout: Duration) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(head_timeout);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_PER_CONNECTION);
     builder
 }
@@ -109,11 +117,12 @@ mod tests {
 
     use super::*;
 
-    async fn start(router: Router, bound: usize) -> (SocketAddr, CancellationToken, JoinHandle<()>) {
+    async fn start(router: Router, connections: usize) -> (SocketAddr, CancellationToken, JoinHandle<()>) {
+        let bounds = Bounds { connections, head_timeout: Duration::from_millis(300) };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let server = tokio::spawn(serve_at_most(listener, router, shutdown.clone(), bound));
+        let server = tokio::spawn(serve_within(bounds, listener, router, shutdown.clone()));
         (address, shutdown, server)
     }
 
@@ -177,5 +186,31 @@ mod tests {
         server.abort();
         let read = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut [0; 16])).await;
         assert_eq!(read.expect("the connection is closed").unwrap_or(0), 0);
+    }
+
+    #[tokio::test]
+    async fn a_head_that_never_ends_is_given_up() {
+        let router = Router::new().route("/", get(async || "done"));
+        let (address, _shutdown, _server) = start(router, 8).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ").await.unwrap();
+        let mut rest = Vec::new();
+        let read = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut rest)).await;
+        assert!(read.is_ok(), "the connection is closed");
+    }
+
+    #[tokio::test]
+    async fn http_2_is_spoken_by_prior_knowledge() {
+        let router =
+            Router::new().route("/", get(async |version: axum::http::Version| format!("{version:?}")));
+        let (address, shutdown, server) = start(router, 8).await;
+        let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+            .http2_only(true)
+            .build_http::<axum::body::Body>();
+        let response = client.get(format!("http://{address}/").parse().unwrap()).await.unwrap();
+        let text = axum::body::to_bytes(axum::body::Body::new(response.into_body()), 100).await.unwrap();
+        assert_eq!(text, "HTTP/2.0");
+        shutdown.cancel();
+        server.await.unwrap();
     }
 }
