@@ -6,6 +6,7 @@ use std::sync::Arc;
 use engine::entry::Restored;
 use engine::option::{OptionStatus, Policy};
 use engine::plan::{Layout, Run};
+use engine::reservation::Status;
 use engine::sim::auditor::Auditor;
 use engine::sim::shadow::Shadow;
 use engine::{
@@ -232,4 +233,27 @@ fn the_shard_does_what_the_twin_says() {
         let mut pair = Pair::new();
         script.iter().try_for_each(|line| pair.line(line))
     });
+}
+
+/// A command that waits behind an entry is judged as of when it came, also on the very deadline.
+#[test]
+fn a_command_that_comes_on_the_deadline_is_late() {
+    let ask = |ask| Line::Ask { user: 1, any: false, key: None, pass: true, ask };
+    for (seconds, late) in [(14, false), (15, true)] {
+        let mut pair = Pair::new();
+        // The hold ends at 15 s; the ledger has it only after that.
+        let script = [
+            ask(Ask::Select(vec![0])),
+            ask(Ask::Hold(vec![0])),
+            Line::Wait(seconds),
+            ask(Ask::Move(1, 0)),
+            Line::Wait(5),
+            Line::Ack(1),
+            Line::Ack(1),
+        ];
+        script.iter().try_for_each(|line| pair.line(line)).unwrap();
+        let status = pair.shard.reservations().next().map(|row| row.status);
+        let expected = if late { Status::Expired } else { Status::Confirmed };
+        assert_eq!(status, Some(expected), "asked after {seconds} s");
+    }
 }
