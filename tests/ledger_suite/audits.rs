@@ -64,8 +64,7 @@ pub async fn history(world: &impl World) -> Sale {
 
 pub async fn audit_of(store: &Arc<dyn Store>, memory: &[ShardMemory]) -> Report {
     let mut last = None;
-    let report =
-        audit::run(&**store, memory, &mut |progress| last = Some(progress)).await.unwrap();
+    let report = audit::run(&**store, memory, &mut |progress| last = Some(progress)).await.unwrap();
     let last = last.expect("there is something to audit");
     assert_eq!(last.done, last.total);
     report
