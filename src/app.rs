@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth_key;
@@ -25,7 +25,8 @@ use crate::config::{Config, ConfigError, Durability, Problems, text};
 use crate::http::auth::Tokens;
 use crate::http::metrics::HttpMetrics;
 use crate::http::{Edge, EdgeSettings, ops_router, public_router, serve};
-use crate::ledger::sqlite::{self, Access, OpenError, SqliteLedger, SqliteOptions};
+pub use crate::ledger::sqlite::Access;
+use crate::ledger::sqlite::{self, OpenError, SqliteLedger, SqliteOptions};
 use crate::mirror::local::LocalMirror;
 use crate::run_file::RunFile;
 
@@ -36,6 +37,9 @@ const READY_POLL: Duration = Duration::from_millis(20);
 
 /// Of the grace, what is left for the last answers to reach their clients once the shards have ended.
 const DRAIN: Duration = Duration::from_secs(1);
+
+/// How long the ledger may take to fold its log once nothing is asked of it any more.
+const CLOSE: Duration = Duration::from_secs(2);
 
 /// A running server.
 pub struct App {
@@ -199,8 +203,13 @@ impl App {
         for chore in self.chores {
             chore.abort();
         }
-        heads::log(self.ledger.as_ref(), &mut heads::Logged::default()).await;
-        self.ledger.close().await;
+        let close = async {
+            heads::log(self.ledger.as_ref(), &mut heads::Logged::default()).await;
+            self.ledger.close().await;
+        };
+        if timeout(CLOSE, close).await.is_err() {
+            tracing::warn!("the ledger did not close in time; what was acknowledged is safe");
+        }
         if let Err(error) = RunFile::remove(&self.data) {
             tracing::warn!(%error, "run.json could not be removed");
         }

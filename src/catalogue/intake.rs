@@ -171,6 +171,3 @@ fn settle(entry: &OptionEntry, outcome: Outcome, retries: &mut HashMap<OptionId,
     retries.insert(entry.option, Retry { at: Instant::now() + back_off, back_off });
     false
 }
-
-#[cfg(test)]
-mod tests;

@@ -38,18 +38,40 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Run the server
+    ///
+    /// Serves the public API, and on a second address health, metrics and administration, until SIGTERM or SIGINT.
+    /// Then it refuses new work, writes and answers what waits, and ends with 0, within shutdown.grace; a second
+    /// signal ends it at once. What it had acknowledged is there at the next start, also after a kill -9.
     Serve(ServeArgs),
     /// Bring the ledger's schema up to date
+    ///
+    /// The server does it at its start by itself; this is for who wants to see it done before. Makes the data
+    /// directory where it is missing. Refused while a server runs on the directory.
     Migrate(MigrateArgs),
     /// Put a seating plan on sale
+    ///
+    /// Reads a plan in pretix's seating-plan JSON or in the short form, and makes an option (a dated performance) of a
+    /// concert from it; a title that exists gets a further option. Through the server where one runs on the data
+    /// directory, otherwise into the ledger itself. All or nothing.
     Import(ImportArgs),
+    /// Prove from the events who owns which seat
+    ///
+    /// Reads every event, checks each shard's hash chain, derives every reservation and every seat's owner from the
+    /// events alone, and compares that with the ledger's tables and with the memory of the running server. Changes
+    /// nothing, and disturbs no sale. With no server running it says that memory was not compared.
+    Audit(AuditArgs),
     /// Say whether a configuration is valid, and what it changes
+    ///
+    /// Prints every setting that is not at its default, and who set it: the file, an environment variable, a flag.
     CheckConfig(CheckConfigArgs),
     /// Print a token for the API
+    ///
+    /// Signed with auth.secret or, where there is none, with the random key that the server keeps in the data
+    /// directory. Goes to standard output, alone on its line.
     Token(TokenArgs),
 }
 
-/// Where settings and data are.
+// Where settings and data are. No doc comment: clap would show it for the command's own.
 #[derive(Debug, clap::Args)]
 pub(super) struct Place {
     /// Read settings from this file (TOML; `cluster.toml` lists every key)
@@ -66,11 +88,6 @@ impl Place {
     }
 }
 
-/// Run the server.
-///
-/// Serves the public API, and on a second address health, metrics and administration, until SIGTERM or SIGINT.
-/// Then it refuses new work, writes and answers what waits, and ends with 0, within shutdown.grace; a second
-/// signal ends it at once. What it had acknowledged is there at the next start, also after a kill -9.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -104,10 +121,6 @@ impl ServeArgs {
     }
 }
 
-/// Bring the ledger's schema up to date.
-///
-/// The server does it at its start by itself; this is for who wants to see it done before. Makes the data
-/// directory where it is missing. Refused while a server runs on the directory.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -117,11 +130,6 @@ pub(super) struct MigrateArgs {
     pub(super) place: Place,
 }
 
-/// Put a seating plan on sale.
-///
-/// Reads a plan in pretix's seating-plan JSON or in the short form, and makes an option (a dated performance) of a
-/// concert from it; a title that exists gets a further option. Through the server where one runs on the data
-/// directory, otherwise into the ledger itself. All or nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -176,11 +184,6 @@ fn price(text: &str) -> Result<(String, i64), String> {
     if category.is_empty() || amount < 0 { Err(expected()) } else { Ok((category.to_owned(), amount)) }
 }
 
-/// Prove from the events who owns which seat.
-///
-/// Reads every event, checks each shard's hash chain, derives every reservation and every seat's owner from the
-/// events alone, and compares that with the ledger's tables and with the memory of the running server. Changes
-/// nothing, and disturbs no sale. With no server running it says that memory was not compared.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -195,9 +198,6 @@ pub(super) struct AuditArgs {
     pub(super) place: Place,
 }
 
-/// Say whether a configuration is valid, and what it changes.
-///
-/// Prints every setting that is not at its default, and who set it: the file, an environment variable, a flag.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -211,10 +211,6 @@ pub(super) struct CheckConfigArgs {
     pub(super) place: Place,
 }
 
-/// Print a token for the API.
-///
-/// Signed with auth.secret or, where there is none, with the random key that the server keeps in the data
-/// directory. Goes to standard output, alone on its line.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:

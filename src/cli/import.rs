@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use axum::body::Bytes;
-use axum::http::Method;
 use engine::Time;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -15,10 +14,9 @@ use super::Failure;
 use super::args::ImportArgs;
 use super::progress::spinner;
 use super::server::Server;
-use crate::app::open_ledger;
+use crate::app::{Access, open_ledger};
 use crate::catalogue::{Catalogue as _, Import, Plan, ReadOptions, Warning, read_plan};
 use crate::config::{Config, load};
-use crate::ledger::sqlite::Access;
 
 /// `POST /admin/v1/imports`.
 #[derive(Serialize)]
@@ -102,7 +100,8 @@ async fn through(
         plan: serde_json::from_slice(text)?,
     };
     let body = Bytes::from(serde_json::to_vec(&body)?);
-    let answer: Answer = server.json(Method::POST, "/admin/v1/imports", body).await?;
+    let answer = server.post("/admin/v1/imports", body).await?;
+    let answer: Answer = serde_json::from_slice(&answer).context("the server's answer")?;
     let how = format!("on sale now (server {})", server.pid());
     Ok((answer.concert.concert_id, answer.option.option_id, how))
 }

@@ -9,6 +9,7 @@ use self::args::{Args, Command};
 use crate::config::Problems;
 
 mod args;
+mod audit;
 mod check_config;
 mod import;
 mod migrate;
@@ -71,6 +72,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Token(args) => token::run(&args),
         Command::Serve(args) => runtime()?.block_on(serve::run(&args)),
         Command::Import(args) => runtime()?.block_on(import::run(args)),
+        Command::Audit(args) => runtime()?.block_on(audit::run(&args)),
         Command::Migrate(args) => runtime()?.block_on(migrate::run(&args)),
     }
 }

@@ -34,6 +34,11 @@ struct Problem {
     detail: Option<String>,
 }
 
+/// The server lives, but cannot say now.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Unanswered(String);
+
 impl Server {
     /// The server of a data directory; `None` where none runs, also where one was killed and left its `run.json`.
     ///
@@ -61,27 +66,34 @@ impl Server {
         self.run.pid
     }
 
-    /// Sends JSON and reads JSON.
+    /// Asks for JSON.
+    ///
+    /// # Errors
+    /// As [`Server::post`]; [`Unanswered`] where the server cannot say now.
+    pub(super) async fn get(&self, path: &str) -> anyhow::Result<Bytes> {
+        self.success(self.send(Method::GET, path, Bytes::new()).await?)
+    }
+
+    /// Sends JSON and gets JSON.
     ///
     /// # Errors
     /// No answer, or a refusal with what the server says about it.
-    pub(super) async fn json<T: for<'de> Deserialize<'de>>(
-        &self,
-        method: Method,
-        path: &str,
-        body: Bytes,
-    ) -> anyhow::Result<T> {
-        let (status, answer) = self.send(method, path, body).await?;
+    pub(super) async fn post(&self, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
+        self.success(self.send(Method::POST, path, body).await?)
+    }
+
+    fn success(&self, (status, answer): (StatusCode, Bytes)) -> anyhow::Result<Bytes> {
         if status.is_success() {
-            return serde_json::from_slice(&answer).with_context(|| format!("the server's answer to {path}"));
+            return Ok(answer);
         }
-        match serde_json::from_slice::<Problem>(&answer) {
-            Ok(problem) => {
-                let detail = problem.detail.unwrap_or_default();
-                bail!("the running server (pid {}) refused: {}: {detail}", self.run.pid, problem.code)
-            }
-            Err(_) => bail!("the running server (pid {}) answered {status}", self.run.pid),
+        let said = match serde_json::from_slice::<Problem>(&answer) {
+            Ok(problem) => format!("{}: {}", problem.code, problem.detail.unwrap_or_default()),
+            Err(_) => status.to_string(),
+        };
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            return Err(Unanswered(said).into());
         }
+        bail!("the running server (pid {}) refused: {said}", self.run.pid)
     }
 
     async fn send(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<(StatusCode, Bytes)> {

@@ -183,7 +183,11 @@ fn variables(
         let source = format!("environment variable {name}");
         match (names.iter().find(|(known, ..)| *known == name), text.into_string()) {
             (None, _) => {
-                let near = nearest(&name, names.iter().map(|(known, ..)| known.as_str()));
+                // Most likely the section was forgotten.
+                let tail = name.replacen(PREFIX, "_", 1);
+                let names = names.iter().map(|(known, ..)| known.as_str());
+                let near =
+                    names.clone().find(|known| known.ends_with(&tail)).or_else(|| nearest(&name, names));
                 wrong.push(unknown_key(&source, "", "setting", near));
             }
             (Some((_, key, _)), Err(_)) => {

@@ -1,7 +1,6 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use figment::value::Value;
 use tempfile::TempDir;
 
 use super::layers::{Changed, keys, load_from};

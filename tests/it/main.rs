@@ -1,3 +1,11 @@
-//! Whole servers, one binary: each area is a module, so that all of them link once.
+//! Everything together: the API over real shards and a real ledger, and the real binary from outside: its command
+//! line, its configuration, its starts and its ends.
+
+#![allow(clippy::unwrap_used)]
 
 mod api;
+mod cli;
+mod config;
+mod demo;
+mod restart;
+mod support;

@@ -135,7 +135,8 @@ async fn write(
         .await
         .map_err(failed)?
         .ok_or_else(|| {
-            let (title, at) = (&import.title, import.starts_at);
+            let title = &import.title;
+            let at = jiff::Timestamp::from_microsecond(import.starts_at.0).unwrap_or(jiff::Timestamp::MAX);
             CatalogueError::Refused(format!(
                 "the concert \"{title}\" has an option that starts at {at} already"
             ))
