@@ -11,6 +11,7 @@ use actors::observe::Metrics;
 use actors::ports::{Ledger, Mirror};
 use actors::{LeaseSettings, System};
 use anyhow::Context as _;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -107,6 +108,8 @@ impl App {
         let metrics = Metrics::default();
         metrics.register(&mut registry);
         let http = HttpMetrics::register(&mut registry);
+        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "Which hotseat this is", build);
 
         let system = System::start(options(config, ledger.clone(), metrics)).await?;
         let directory = Arc::new(Directory::new());

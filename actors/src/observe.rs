@@ -173,11 +173,11 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Puts every metric into the registry, `hotseat_` before each name.
+    /// Puts every metric into the registry, which brings the `hotseat_` before each name.
     #[rustfmt::skip]
     pub fn register(&self, registry: &mut Registry) {
         let m = &self.0;
-        let r = registry.sub_registry_with_prefix("hotseat");
+        let r = registry;
         r.register("commands", "Commands decided, by operation and verdict", m.commands.clone());
         r.register_with_unit("command", "From arrival at the owner to the answer; clicks are sampled", Unit::Seconds, m.command_seconds.clone());
         r.register_with_unit("lease_renew", "One renewal of all leases", Unit::Seconds, m.lease_renew_seconds.clone());
@@ -367,7 +367,7 @@ mod tests {
         for outcome in &outcomes {
             metrics.command(op, outcome);
         }
-        let mut registry = Registry::default();
+        let mut registry = Registry::with_prefix("hotseat");
         metrics.register(&mut registry);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
@@ -395,7 +395,7 @@ mod tests {
         let _permits = (shards[0].undecided.take(), shards[0].owed.take());
         let metrics = Metrics::default();
         metrics.watch(Arc::new(shards));
-        let mut registry = Registry::default();
+        let mut registry = Registry::with_prefix("hotseat");
         metrics.register(&mut registry);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
