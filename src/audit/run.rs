@@ -49,6 +49,8 @@ pub async fn run(
         derivations.insert(shard, audit.derive(shard, memory.get(&shard).copied()).await?);
     }
     audit.compare_rows(derivations).await?;
+    // Where events are missing, fewer rows came than the heads promised.
+    (audit.progress)(Progress { done: total, total });
     Ok(audit.report)
 }
 

@@ -31,6 +31,9 @@ mod row;
 mod snapshot;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 /// The database, inside the data directory.
 pub const LEDGER_FILE: &str = "ledger.db";
 /// The file whose lock says that the data directory is in use.

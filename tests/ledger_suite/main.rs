@@ -9,6 +9,8 @@ mod chain;
 mod leases;
 mod load;
 mod sqlite;
+mod sqlite_faults;
+mod sqlite_open;
 mod transitions;
 mod world;
 
