@@ -3,7 +3,15 @@
 use super::Tree;
 
 pub fn present(tree: &Tree) -> Vec<String> {
-    const NEEDED: [&str; 5] = ["README.md", "CHANGELOG.md", "LICENSE", ".ci/run", "docs/architecture.md"];
+    const NEEDED: [&str; 7] = [
+        "README.md",
+        "CHANGELOG.md",
+        "LICENSE",
+        "cluster.toml",
+        ".ci/run",
+        "docs/architecture.md",
+        "docs/api.md",
+    ];
     NEEDED
         .iter()
         .filter(|place| !tree.contains_key(**place))
@@ -117,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_missing_document_is_found() {
-        assert_eq!(present(&tree_of("README.md", "")).len(), 4);
+        assert_eq!(present(&tree_of("README.md", "")).len(), 6);
     }
 
     #[test]
