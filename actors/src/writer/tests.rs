@@ -346,6 +346,19 @@ struct Actor {
     poisoned: Option<u64>,
 }
 
+impl Actor {
+    /// Queues one more entry, now and then one that the ledger will refuse.
+    fn send(&mut self, shard: ShardId, machine: &mut Machine, random: &mut Prng) {
+        self.sent += 1;
+        let poison = self.poisoned.is_none() && random.below(80) == 0;
+        if poison {
+            self.poisoned = Some(self.sent);
+        }
+        let pushed = machine.push(shard, self.epoch, entry(self.sent, u32::from(!poison)));
+        assert_eq!(pushed, None);
+    }
+}
+
 /// One world, one machine, four shards, three hundred steps of everything that can go wrong.
 fn run(seed: u64) -> usize {
     let mut random = Prng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
@@ -373,13 +386,7 @@ fn run(seed: u64) -> usize {
             }
             let actor = actors.get_mut(&shard).unwrap();
             for _ in 0..random.below(8) {
-                actor.sent += 1;
-                let poison = actor.poisoned.is_none() && random.below(80) == 0;
-                if poison {
-                    actor.poisoned = Some(actor.sent);
-                }
-                let pushed = machine.push(shard, actor.epoch, entry(actor.sent, u32::from(!poison)));
-                assert_eq!(pushed, None);
+                actor.send(shard, &mut machine, &mut random);
             }
         }
         let Some(batch) = machine.next(now) else {
@@ -420,14 +427,17 @@ fn run(seed: u64) -> usize {
         }
     }
     assert_eq!(machine.backlog(), 0, "seed {seed}: everything comes to an end");
-    for (shard, actor) in &actors {
+    check_ends(seed, &world, &actors);
+    halts
+}
+
+fn check_ends(seed: u64, world: &World, actors: &BTreeMap<ShardId, Actor>) {
+    for (shard, actor) in actors {
         assert_eq!(actor.acked, actor.sent, "seed {seed} shard {shard}");
-        let chain = &world.chains[shard];
-        for pair in chain.windows(2) {
+        for pair in world.chains[shard].windows(2) {
             assert_eq!(pair[1].prev_hash, pair[0].hash);
         }
     }
-    halts
 }
 
 #[test]
