@@ -18,7 +18,7 @@ use engine::{
 };
 use tokio::time::Instant;
 
-use crate::ledger::{Tables, TestLedger, lock};
+use super::ledger::{Tables, TestLedger, lock};
 
 /// The shards of a test's cluster.
 pub const SHARDS: u16 = 2;

@@ -1,0 +1,164 @@
+//! What a click costs through the [`actors::Handle`], beside a bare ractor message with a oneshot.
+//!
+//! `cargo bench -p actors --bench handle`. Sixty-four tasks ask in a closed loop, rounds alternate;
+//! printed are the medians and their ratio. Not a test: nothing is asserted.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark reports and gives up loudly")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actors::handle::Ask;
+use actors::observe::Metrics;
+use actors::{Handle, LeaseSettings, Options, System};
+use engine::plan::{Layout, Run};
+use engine::{Authority, Caller, Command, ConcertId, OptionId, SeatNo, Settings, ShardId, UserId};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::oneshot;
+
+#[path = "../tests/it/ledger.rs"]
+#[expect(dead_code, reason = "the faults are the tests'")]
+mod ledger;
+#[path = "../tests/it/world.rs"]
+#[expect(dead_code, reason = "the shortcuts are the tests'")]
+mod world;
+
+const TASKS: u64 = 64;
+const ROUNDS: usize = 7;
+const ROUND: Duration = Duration::from_millis(700);
+const SEATS: u32 = 100_000;
+const OPTION: OptionId = OptionId(1);
+
+/// Answers and does nothing else.
+struct Bare;
+
+impl Actor for Bare {
+    type Msg = (Ask, oneshot::Sender<u64>);
+    type State = u64;
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Self::Msg>, (): ()) -> Result<u64, ActorProcessingErr> {
+        Ok(0)
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Self::Msg>,
+        (_, reply): Self::Msg,
+        count: &mut u64,
+    ) -> Result<(), ActorProcessingErr> {
+        *count += 1;
+        let _waits = reply.send(*count);
+        Ok(())
+    }
+}
+
+fn click(task: u64, turn: u64) -> Ask {
+    let seat = SeatNo(u32::try_from((task * 997 + turn / 2) % u64::from(SEATS)).unwrap());
+    let seats = [seat].into_iter().collect();
+    let command = if turn.is_multiple_of(2) {
+        Command::Select { option: OPTION, seats }
+    } else {
+        Command::Release { option: OPTION, seats: Some(seats) }
+    };
+    let caller = Caller { user: UserId(task + 1), authority: Authority::Own };
+    Ask { caller, key: None, pass: false, command }
+}
+
+/// Commands per second of all tasks together.
+async fn round<F: Future<Output = ()> + Send>(ask: impl Fn(Ask) -> F + Clone + Send + 'static) -> f64
+where
+    F: 'static,
+{
+    let start = Instant::now();
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|task| {
+            let ask = ask.clone();
+            tokio::spawn(async move {
+                let mut turn = 0u32;
+                while start.elapsed() < ROUND {
+                    for _ in 0..16 {
+                        ask(click(task, u64::from(turn))).await;
+                        turn += 1;
+                    }
+                }
+                f64::from(turn)
+            })
+        })
+        .collect();
+    let mut total = 0.0;
+    for task in tasks {
+        total += task.await.unwrap();
+    }
+    total / start.elapsed().as_secs_f64()
+}
+
+async fn serve() -> (System, Handle) {
+    let world = world::World::new();
+    let system = System::start(Options {
+        ledger: ledger::TestLedger::new(&world.tables, 1, tokio::time::Instant::now()),
+        mirror: world.mirror.clone(),
+        shards: 1,
+        settings: Settings::default(),
+        lease: LeaseSettings::default(),
+        ledger_ack_timeout: Duration::from_secs(5),
+        feed_tick: Duration::from_millis(50),
+        mirror_restore_timeout: Duration::from_millis(200),
+        metrics: Metrics::default(),
+    })
+    .await
+    .unwrap();
+    let handle = system.handle();
+    handle.until_serving().await;
+    let layout = Arc::new(Layout {
+        categories: vec![0; usize::try_from(SEATS).unwrap()],
+        runs: vec![Run { first: SeatNo(0), seats: SEATS }],
+        sections: vec![SeatNo(0)],
+        prices: vec![100],
+    });
+    let command = Command::AddOption { option: OPTION, concert: ConcertId(1), layout };
+    world::ask(&handle, OPTION, 0, None, command).await;
+    (system, handle)
+}
+
+fn median(mut rates: Vec<f64>) -> f64 {
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
+}
+
+#[tokio::main]
+async fn main() {
+    let (system, handle) = serve().await;
+    let (bare, _) = Actor::spawn(None, Bare, ()).await.unwrap();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(3_600);
+    let (mut through_bare, mut through_handle) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let bare = bare.clone();
+        through_bare.push(
+            round(move |ask| {
+                let bare = bare.clone();
+                async move {
+                    let (reply, answer) = oneshot::channel();
+                    bare.send_message((ask, reply)).unwrap();
+                    answer.await.unwrap();
+                }
+            })
+            .await,
+        );
+        let handle = handle.clone();
+        through_handle.push(
+            round(move |ask| {
+                let handle = handle.clone();
+                async move {
+                    handle.ask(ShardId(0), ask, deadline).await;
+                }
+            })
+            .await,
+        );
+    }
+    let (bare, handle) = (median(through_bare), median(through_handle));
+    println!("bare ractor message and oneshot  {bare:>12.0} /s  {:>6.0} ns", 1e9 / bare);
+    println!("click through the handle         {handle:>12.0} /s  {:>6.0} ns", 1e9 / handle);
+    println!("ratio                            {:>12.2}", handle / bare);
+    system.shutdown(Duration::from_secs(1)).await;
+}
