@@ -1,7 +1,6 @@
 //! From bytes to typed input. What cannot be read is `MALFORMED` with a pointer to the place.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
@@ -18,9 +17,6 @@ use super::auth::{Identity, Role};
 use super::error::Problem;
 use super::wire::Object;
 use super::{BODY_BYTES, IMPORT_BODY_BYTES, Shared};
-
-/// A body that has not arrived by then is given up.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl FromRequestParts<Arc<Shared>> for Identity {
     type Rejection = Problem;
@@ -229,11 +225,11 @@ async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Pr
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(Problem::TooLarge { limit });
     }
-    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::TooLarge { limit }),
-        Ok(Err(error)) => Err(Problem::malformed("", format!("The body broke off: {error}."))),
-        Err(_) => Err(Problem::malformed("", "The body did not arrive within 30 seconds.")),
+    // A client that stops in the middle loses its connection: `watch` sees to it.
+    match Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Problem::TooLarge { limit }),
+        Err(error) => Err(Problem::malformed("", format!("The body broke off: {error}."))),
     }
 }
 

@@ -48,6 +48,7 @@ mod reservations;
 mod seats;
 mod selections;
 mod serve;
+mod watch;
 mod wire;
 
 /// Bytes of a body that a route reads.

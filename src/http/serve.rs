@@ -12,7 +12,9 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// A request's head must arrive within this; it is also how long an idle connection is kept.
+use super::watch::{Counted, Progress, Watched};
+
+/// A request's head must arrive within about this; it is also how long an idle connection is kept.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Requests one HTTP/2 connection may have open.
@@ -42,7 +44,7 @@ async fn serve_within(bounds: Bounds, listener: TcpListener, router: Router, shu
     // Dropping this future must close what is still open.
     let closing = CancellationToken::new();
     let _close = closing.clone().drop_guard();
-    let builder = Arc::new(builder(bounds.head_timeout));
+    let builder = Arc::new(builder());
     loop {
         let accepted = tokio::select! {
             biased;
@@ -50,19 +52,24 @@ async fn serve_within(bounds: Bounds, listener: TcpListener, router: Router, shu
             accepted = accept(&listener, &places) => accepted,
         };
         let Some((stream, place)) = accepted else { continue };
+        let progress = Arc::new(Progress::default());
         let service = TowerToHyperService::new(router.clone());
+        let io = TokioIo::new(Watched { stream, progress: progress.clone() });
+        let service = Counted { service, progress: progress.clone() };
         let (builder, shutdown, closing) = (builder.clone(), shutdown.clone(), closing.clone());
         connections.spawn(async move {
-            let connection = builder.serve_connection(TokioIo::new(stream), service);
+            let connection = builder.serve_connection(io, service);
             let mut connection = std::pin::pin!(connection);
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,
                 () = closing.cancelled() => return,
+                () = progress.stalled(bounds.head_timeout) => return,
                 () = shutdown.cancelled() => {
                     connection.as_mut().graceful_shutdown();
                     tokio::select! {
                         ended = connection.as_mut() => ended,
                         () = closing.cancelled() => return,
+                        () = progress.stalled(bounds.head_timeout) => return,
                     }
                 }
             };
@@ -77,9 +84,10 @@ async fn serve_within(bounds: Bounds, listener: TcpListener, router: Router, shu
     connections.wait().await;
 }
 
-fn builder(head_timeout: Duration) -> auto::Builder<TokioExecutor> {
+fn builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(head_timeout);
+    // `watch` does it cheaper.
+    builder.http1().header_read_timeout(None);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_PER_CONNECTION);
     builder
 }
@@ -188,15 +196,59 @@ mod tests {
         assert_eq!(read.expect("the connection is closed").unwrap_or(0), 0);
     }
 
+    async fn is_closed_within(stream: &mut TcpStream, wait: Duration) -> bool {
+        let mut rest = Vec::new();
+        tokio::time::timeout(wait, stream.read_to_end(&mut rest)).await.is_ok()
+    }
+
     #[tokio::test]
-    async fn a_head_that_never_ends_is_given_up() {
+    async fn a_head_that_never_ends_is_given_up_however_it_drips() {
         let router = Router::new().route("/", get(async || "done"));
         let (address, _shutdown, _server) = start(router, 8).await;
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ").await.unwrap();
-        let mut rest = Vec::new();
-        let read = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut rest)).await;
-        assert!(read.is_ok(), "the connection is closed");
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            if stream.write_all(b"x").await.is_err() {
+                break;
+            }
+        }
+        assert!(is_closed_within(&mut stream, Duration::from_millis(200)).await);
+    }
+
+    #[tokio::test]
+    async fn a_body_may_be_slow_and_may_not_stop() {
+        let router = Router::new().route("/", axum::routing::post(async |body: String| body));
+        let (address, _shutdown, _server) = start(router, 8).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 20\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            stream.write_all(b"x").await.unwrap();
+        }
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with(&"x".repeat(20)), "{answer}");
+
+        let mut stopped = TcpStream::connect(address).await.unwrap();
+        stopped.write_all(head).await.unwrap();
+        stopped.write_all(b"x").await.unwrap();
+        assert!(!is_closed_within(&mut stopped, Duration::from_millis(400)).await);
+        assert!(is_closed_within(&mut stopped, Duration::from_secs(5)).await);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_takes_its_time_is_waited_for() {
+        let slow = async || {
+            tokio::time::sleep(Duration::from_millis(600)).await;
+            "done"
+        };
+        let (address, _shutdown, _server) = start(Router::new().route("/", get(slow)), 8).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(REQUEST).await.unwrap();
+        assert!(read_some(&mut stream).await.ends_with("done"));
+        assert!(is_closed_within(&mut stream, Duration::from_secs(5)).await, "idle");
     }
 
     #[tokio::test]
