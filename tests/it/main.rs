@@ -7,5 +7,6 @@ mod api;
 mod cli;
 mod config;
 mod demo;
+mod import;
 mod restart;
 mod support;
