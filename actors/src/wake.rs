@@ -1,5 +1,6 @@
 //! One timer per shard: tells its actor when a deadline is due.
 
+use engine::Time;
 use ractor::ActorRef;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -10,8 +11,8 @@ use crate::shard::Message;
 #[derive(Debug)]
 pub struct Wake {
     at: watch::Sender<Option<Instant>>,
-    /// When the next tick was asked for; `None` when none is on its way.
-    armed: Option<Instant>,
+    /// What the tick on its way is for; `None` when none is.
+    armed: Option<Time>,
 }
 
 impl Wake {
@@ -21,12 +22,16 @@ impl Wake {
         Self { at, armed: None }
     }
 
-    /// Wants a tick at `at`, or earlier: a deadline that was cancelled does not disturb the timer.
-    pub fn arm(&mut self, at: Instant) {
-        if self.armed.is_none_or(|armed| at < armed) {
-            self.armed = Some(at);
-            self.at.send_replace(Some(at));
-        }
+    /// Whether no tick is on its way that comes in time for `due`. A deadline that was cancelled does
+    /// not disturb the timer: a tick too early finds nothing to do.
+    pub fn is_needed(&self, due: Time) -> bool {
+        self.armed.is_none_or(|armed| due < armed)
+    }
+
+    /// Sends a tick for `due` at the instant `at`.
+    pub fn arm(&mut self, due: Time, at: Instant) {
+        self.armed = Some(due);
+        self.at.send_replace(Some(at));
     }
 
     /// The tick has arrived; the next one must be asked for.
