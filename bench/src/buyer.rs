@@ -117,7 +117,7 @@ impl Buyer<'_, '_> {
                     return Ok(Purchase::Enough);
                 }
                 // The soft lock ran out, or a restarted server never knew it: click again.
-                Err(problem) if problem.code == "NOT_SELECTED" => {}
+                Err(problem) if matches!(problem.code.as_str(), "NOT_SELECTED" | "SEAT_TAKEN") => {}
                 Err(problem) => return Err(unexpected("hold", &problem)),
             }
         }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use crate::adjacency::Adjacency;
 use crate::answered::Answered;
-use crate::command::{Command, Request};
+use crate::command::{Command, Request, SeatList};
 use crate::deadlines::Deadlines;
 use crate::effect::{Effect, Effects, Input, MirrorOp, Reason, SeatChange};
 use crate::entry::{ChainHead, Entry, Fact, RequestMark};
 use crate::ids::{ConcertId, EntryNo, Epoch, OptionId, ReplyTo, ReservationId, SeatNo, ShardId, UserId};
 use crate::index::{Index, mix, mix_wide};
 use crate::option::{OptionStatus, Policy};
-use crate::outcome::{Granted, Outcome, Refusal, Unavailable};
+use crate::outcome::{Conflicts, Granted, Outcome, Refusal, Unavailable};
 use crate::pending::{Change, Pending, PendingEntry};
 use crate::reservation::Reservation;
 use crate::seat::{Phase, Seat, SeatRef};
@@ -405,13 +405,26 @@ impl Shard {
     }
 
     /// 1..=8 seats of the plan, none twice.
-    fn check_seats(&self, option: u16, seats: &crate::command::SeatList) -> Result<(), Refusal> {
+    fn check_seats(&self, option: u16, seats: &SeatList) -> Result<(), Refusal> {
         let list = seats.as_slice();
         let count = self.option(option).layout.seat_count();
         let fits = !list.is_empty() && seats.len() == list.len();
         let inside = list.iter().all(|seat| seat.0 < count);
         let once = (1..list.len()).all(|i| !list[..i].contains(&list[i]));
         if fits && inside && once { Ok(()) } else { Err(Refusal::SeatsInvalid) }
+    }
+
+    /// No seat is anybody's but `mine`; otherwise the ones that are.
+    fn check_not_taken(&self, option: u16, seats: &SeatList, mine: Option<UserId>) -> Result<(), Refusal> {
+        let mut conflicts = Conflicts::default();
+        for no in seats.iter() {
+            let seat = self.seat(self.seat_ref(option, no));
+            let is_mine = mine.is_some() && seat.selected_by() == mine;
+            if seat.phase() != Phase::Available && !is_mine {
+                conflicts.push(no, seat.phase().as_conflict());
+            }
+        }
+        if conflicts.is_empty() { Ok(()) } else { Err(Refusal::SeatTaken(conflicts)) }
     }
 
     fn seat(&self, seat: SeatRef) -> &Seat {

@@ -40,7 +40,7 @@ fn the_printed_lines_buy_two_seats() {
     let [seats, selected, held, confirmed] = paste(&lines).try_into().unwrap();
     assert_eq!(seats["counts"]["confirmed"], 2);
     assert_eq!(selected["code"], "SEAT_TAKEN");
-    assert_eq!(held["code"], "NOT_SELECTED");
+    assert_eq!(held["code"], "SEAT_TAKEN");
     assert_eq!(confirmed["status"], "CONFIRMED");
     server.stop();
 

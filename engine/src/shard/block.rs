@@ -3,9 +3,8 @@
 use crate::command::{Authority, Request, SeatList};
 use crate::effect::Effects;
 use crate::ids::{OptionId, ReservationId};
-use crate::outcome::{Conflicts, Refusal};
+use crate::outcome::Refusal;
 use crate::reservation::Kind;
-use crate::seat::Phase;
 use crate::shard::{Decision, Shard};
 use crate::time::Time;
 
@@ -32,13 +31,6 @@ impl Shard {
             return Err(Refusal::ReservationUnknown);
         }
         self.check_seats(option, seats)?;
-        let mut conflicts = Conflicts::default();
-        for no in seats.iter() {
-            let phase = self.seat(self.seat_ref(option, no)).phase();
-            if phase != Phase::Available {
-                conflicts.push(no, phase.as_conflict());
-            }
-        }
-        if conflicts.is_empty() { Ok(()) } else { Err(Refusal::SeatTaken(conflicts)) }
+        self.check_not_taken(option, seats, None)
     }
 }

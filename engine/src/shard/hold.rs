@@ -43,6 +43,7 @@ impl Shard {
         if self.users.reservations(request.caller.user, concert) >= allowed {
             return Err(Refusal::LimitReached);
         }
+        self.check_not_taken(option, seats, Some(request.caller.user))?;
         self.check_selected(option, seats, request.caller.user)
     }
 

@@ -108,6 +108,8 @@ fn precedence_of_refusals() {
         ack                      => #31 ok HOLD r1 v1 until 300 amount 200 created
         u1 hold pass=1 r2 9 key=b => no LIMIT_REACHED
         u3 hold pass=1 r2 9 key=b => no NOT_SELECTED 9
+        // 8 taken before 9 not selected
+        u3 hold pass=1 r2 8 9 key=b => no SEAT_TAKEN 8=SELECTING
         // 2 reused key before 3 pass
         u1 hold r3 0 2 key=a     => no REQUEST_REUSED
         u1 hold r3 0 1 key=a     => ok HOLD r1 v1 until 300 amount 200 created (replay)
@@ -300,7 +302,7 @@ fn a_key_gets_its_first_answer() {
         u1 hold r1 0 1 key=a     => write HELD r1
         u1 hold r2 1 0 key=a     =>
         u1 hold r2 0 key=a       => no REQUEST_REUSED
-        u2 hold r2 0 key=a       => no NOT_SELECTED 0
+        u2 hold r2 0 key=a       => no SEAT_TAKEN 0=SELECTING
         ack                      => #2 ok HOLD r1 v1 until 300 amount 200 created; #3 ok HOLD r1 v1 until 300 amount 200 created (replay)
         u1 hold r3 0 1 key=a     => ok HOLD r1 v1 until 300 amount 200 created (replay)
         svc confirm r1 key=b     => write CONFIRMED r1
@@ -313,7 +315,7 @@ fn a_key_gets_its_first_answer() {
         +899                     =>
         u1 hold r4 0 1 key=a     => ok HOLD r1 v1 until 300 amount 200 created (replay)
         +1                       =>
-        u1 hold r4 0 1 key=a     => no NOT_SELECTED 0 1
+        u1 hold r4 0 1 key=a     => no SEAT_TAKEN 0=CONFIRMED 1=CONFIRMED
         ",
     );
 }

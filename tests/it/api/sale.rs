@@ -70,7 +70,7 @@ async fn a_retry_gets_the_first_answer_and_another_content_none() {
     assert_eq!(other.code(), "REQUEST_REUSED");
     // The key is its user's: the same key of another is another key.
     let stranger = world.user(8).key("same").post(holds, &json!({"seats": [1, 2]})).await.expect(409);
-    assert_eq!(stranger.code(), "NOT_SELECTED");
+    assert_eq!(stranger.code(), "SEAT_TAKEN");
     world.stop().await;
 }
 

@@ -118,8 +118,8 @@ impl Buyer<'_> {
             let answer = self.sales.ask(&hold)?;
             match (answer.status, answer.code().as_str()) {
                 (201, _) => return self.pay((hold, answer)),
-                // The soft lock ended with the server that gave it.
-                (_, "NOT_SELECTED") => {}
+                // The soft lock ended with the server that gave it, and somebody else may have the seat by now.
+                (_, "NOT_SELECTED" | "SEAT_TAKEN") => {}
                 (_, "LIMIT_REACHED") => {
                     self.release()?;
                     return Some(Purchase::Enough);

@@ -42,6 +42,9 @@ impl Shadow {
         if self.sale_count(user, concert) >= self.policy(concert).reservations_per_user as usize {
             return refuse(Refusal::LimitReached);
         }
+        if let Some(refusal) = self.taken(user, option, seats) {
+            return refuse(refusal);
+        }
         let others: SeatList = seats.iter().filter(|seat| !self.is_mine(user, option, *seat)).collect();
         if !others.is_empty() {
             return refuse(Refusal::NotSelected(others));

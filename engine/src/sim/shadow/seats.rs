@@ -33,6 +33,14 @@ impl Shadow {
         if seats.iter().any(|seat| self.is_cooling(user, option, seat)) {
             return refuse(Refusal::SelectTooLong);
         }
+        if let Some(refusal) = self.taken(user, option, seats) {
+            return refuse(refusal);
+        }
+        self.lock(user, option, seats, fresh == 0)
+    }
+
+    /// The asked seats that are somebody else's, or already the user's for good.
+    pub(super) fn taken(&self, user: UserId, option: OptionId, seats: &SeatList) -> Option<Refusal> {
         let mut conflicts = Conflicts::default();
         for seat in seats.iter().filter(|seat| !self.is_mine(user, option, *seat)) {
             match self.seats.get(&(option, seat)) {
@@ -41,10 +49,7 @@ impl Shadow {
                 Some(other) => conflicts.push(seat, self.public(other)),
             }
         }
-        if !conflicts.is_empty() {
-            return refuse(Refusal::SeatTaken(conflicts));
-        }
-        self.lock(user, option, seats, fresh == 0)
+        (!conflicts.is_empty()).then_some(Refusal::SeatTaken(conflicts))
     }
 
     fn lock(&mut self, user: UserId, option: OptionId, seats: &SeatList, renewed: bool) -> Verdict {
