@@ -244,6 +244,9 @@ impl Shard {
             self.halt(Reason::EntryUnknown(upto), effects);
             return;
         }
+        if self.pending.get(upto).is_none() {
+            return; // Old news: a later answer came first, and with it a later head.
+        }
         self.head = head;
         while let Some(mut entry) = self.pending.pop(upto) {
             let mut waiting = entry.take_waiting();

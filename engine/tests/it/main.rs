@@ -1,6 +1,7 @@
 //! The engine's rules as tables.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
+mod bounds;
 mod rules;
 mod script;
 mod simulator;
