@@ -14,6 +14,7 @@ use actors::ports::LedgerError;
 use engine::{Span, Time};
 use sqlx::SqlitePool;
 
+use self::checkpoint::Checkpointer;
 pub use self::error::OpenError;
 pub use self::open::{Migrated, migrate};
 use self::plans::PlanCache;
@@ -21,6 +22,7 @@ use self::writer::Writer;
 
 mod append;
 mod catalogue;
+mod checkpoint;
 mod error;
 mod lease;
 mod load;
@@ -84,6 +86,8 @@ pub struct SqliteLedger {
     clock: Clock,
     /// `None` with [`Access::Read`].
     writer: Option<Writer>,
+    /// `None` with [`Access::Read`].
+    checkpointer: Option<Checkpointer>,
     readers: SqlitePool,
     plans: PlanCache,
     /// Held for as long as the ledger is open. Declared last: the database closes first.
@@ -103,6 +107,9 @@ impl SqliteLedger {
     /// Closes the connections, which folds the write-ahead log into the database, and gives the
     /// directory back. Without it nothing is lost: the next opening does the rest.
     pub async fn close(&self) {
+        if let Some(checkpointer) = &self.checkpointer {
+            checkpointer.close().await;
+        }
         // The last connection folds the log, and a reader cannot.
         self.readers.close().await;
         if let Some(writer) = &self.writer {

@@ -31,7 +31,10 @@ async fn a_directory_in_use() {
     assert!(matches!(error(world.options()).await, OpenError::InUse { .. }));
     assert!(matches!(migrate(world.dir()).await, Err(OpenError::InUse { .. })));
     first.close().await;
+    let log = world.dir().join(format!("{LEDGER_FILE}-wal"));
+    assert!(!log.exists(), "a clean end leaves one file");
     SqliteLedger::open(world.options()).await.unwrap();
+    assert!(log.exists());
 }
 
 #[tokio::test]

@@ -63,7 +63,12 @@ pub(super) async fn append(
     let mut tx = turn.begin().await.map_err(|error| unknown(&error, true))?;
     match write(&mut tx, ledger.options.owner, batch).await {
         Ok(answers) => match tx.commit().await {
-            Ok(()) => Ok(answers),
+            Ok(()) => {
+                if let Some(checkpointer) = &ledger.checkpointer {
+                    checkpointer.wrote(batch.rows.len());
+                }
+                Ok(answers)
+            }
             Err(error) => {
                 turn.discard();
                 Err(unknown(&error, commit_surely_failed(&error)))

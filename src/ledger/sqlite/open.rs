@@ -10,8 +10,8 @@ use sqlx::{ConnectOptions as _, Connection as _, SqlitePool};
 
 use super::writer::{BUSY_TIMEOUT, Writer};
 use super::{
-    Access, Clock, Durability, LEDGER_FILE, LOCK_FILE, OpenError, PlanCache, SqliteLedger, SqliteOptions,
-    wall_clock,
+    Access, Checkpointer, Clock, Durability, LEDGER_FILE, LOCK_FILE, OpenError, PlanCache, SqliteLedger,
+    SqliteOptions, wall_clock,
 };
 
 /// By version, from 1 without gaps; the same numbers as for other databases.
@@ -23,8 +23,7 @@ const APPLICATION_ID: i64 = 0x486f_7453;
 const READERS: u32 = 4;
 /// Rows a reader's thread may be ahead of whoever decodes them.
 const ROWS_AHEAD: usize = 1_024;
-/// Pages of the write-ahead log before a commit folds them into the database: 16 MiB, so that about
-/// one batch in thirty pays for it.
+/// Pages of the write-ahead log before a commit folds what the checkpointer has left of them: 16 MiB.
 const CHECKPOINT_PAGES: &str = "4000";
 const JOURNAL_BYTES_KEPT: &str = "67108864";
 /// Negative: KiB.
@@ -69,9 +68,13 @@ async fn open_to_own(options: SqliteOptions) -> Result<SqliteLedger, OpenError> 
     }
     let newest = claim(&options, &mut connection).await?;
     let readers = readers(dir).await?;
+    let beside =
+        write.clone().pragma("wal_autocheckpoint", "0").thread_name(|id| format!("ledger-fold-{id}"));
+    let beside = beside.connect().await.map_err(|error| OpenError::from_sqlx(dir, &error))?;
     Ok(SqliteLedger {
         clock: Clock::start(newest),
         writer: Some(Writer::new(write, connection)),
+        checkpointer: Some(Checkpointer::start(beside)),
         readers,
         plans: PlanCache::default(),
         lock: Some(lock),
@@ -99,6 +102,7 @@ async fn open_to_read(options: SqliteOptions) -> Result<SqliteLedger, OpenError>
     Ok(SqliteLedger {
         clock: Clock::start(newest),
         writer: None,
+        checkpointer: None,
         readers,
         plans: PlanCache::default(),
         lock: None,
