@@ -14,7 +14,7 @@ use crate::workload::{Draws, choose};
 
 /// Clicks lost to somebody faster before a user lets the server choose.
 const MISSES_MAX: u32 = 3;
-/// When every seat is in somebody's hands, some come back.
+/// The seats that the server shows may be this old.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// A hold that the server acknowledged, and whether it acknowledged the sale as well.
@@ -44,6 +44,7 @@ pub struct Buyer<'a, 'c> {
     pub token: String,
     /// What the user sees: the free seats at the last look, without those that proved taken.
     pub free: Vec<u32>,
+    pub looked: bool,
 }
 
 /// A token of the user, as a server for development hands out.
@@ -93,11 +94,10 @@ impl Buyer<'_, '_> {
             if self.run.shared.stopped() {
                 return Err(Broken::Stopped);
             }
-            if self.free.is_empty() && !self.look_for_seats().await? {
-                return Ok(Purchase::SoldOut);
-            }
             if self.free.is_empty() {
-                sleep(PAUSE).await;
+                if !self.look_for_seats().await? {
+                    return Ok(Purchase::SoldOut);
+                }
                 continue;
             }
             let selected = if misses < MISSES_MAX {
@@ -123,8 +123,11 @@ impl Buyer<'_, '_> {
         }
     }
 
-    /// False when everything is sold.
+    /// False when everything is sold. Who has looked before waits for news first.
     async fn look_for_seats(&mut self) -> Result<bool, Broken> {
+        if std::mem::replace(&mut self.looked, true) {
+            sleep(PAUSE).await;
+        }
         let (map, took) = look(self.connection, self.run.option).await?;
         self.recorder.time(Op::Look, took);
         self.run.progress.set_position(map.count(State::Confirmed) as u64);

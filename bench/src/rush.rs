@@ -59,6 +59,7 @@ pub async fn run(args: &RushArgs) -> anyhow::Result<ExitCode> {
         );
     }
     shared.survive = args.survive;
+    shared.connections_lost = AtomicU64::new(0);
     let run = Arc::new(Run {
         shared,
         option,
@@ -236,7 +237,7 @@ async fn serve_user(
     let user = (run.seed % (1 << 20)) * (1 << 32) + number + 1;
     let token = token(connection, user, "USER").await?;
     let draws = Draws::new(run.seed, user);
-    Buyer { run, connection, recorder, sales, draws, token, free: Vec::new() }.shop().await
+    Buyer { run, connection, recorder, sales, draws, token, free: Vec::new(), looked: false }.shop().await
 }
 
 fn bar(seat_count: u64) -> ProgressBar {
