@@ -39,6 +39,7 @@ mod answered;
 mod deadlines;
 mod index;
 mod pending;
+mod reservations;
 mod seat;
 mod soft_locks;
 mod users;

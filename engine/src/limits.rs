@@ -49,3 +49,9 @@ pub const SELECT_COOL_DOWN: Span = Span::from_secs(10);
 
 /// Options of one shard: a seat stores its option's index in 16 bits.
 pub const OPTIONS_PER_SHARD: usize = 1 << 16;
+
+/// Concerts of one shard: those with options, and those that have only a policy so far.
+pub const CONCERTS_PER_SHARD: usize = 1 << 16;
+
+/// Live reservations of one user in one concert, whatever the policy says.
+pub const RESERVATIONS_PER_USER: u32 = (1 << 20) - 1;

@@ -10,12 +10,12 @@ use crate::command::{Command, Request, SeatList};
 use crate::deadlines::Deadlines;
 use crate::effect::{Effect, Effects, Input, MirrorOp, Reason, SeatChange};
 use crate::entry::{ChainHead, Entry, Fact, RequestMark};
-use crate::ids::{ConcertId, EntryNo, Epoch, OptionId, ReplyTo, ReservationId, SeatNo, ShardId, UserId};
-use crate::index::{Index, mix, mix_wide};
+use crate::ids::{ConcertId, EntryNo, Epoch, OptionId, ReplyTo, SeatNo, ShardId, UserId};
+use crate::index::{Index, mix};
 use crate::option::{OptionStatus, Policy};
 use crate::outcome::{Conflicts, Granted, Outcome, Refusal, Unavailable};
 use crate::pending::{Change, Pending, PendingEntry};
-use crate::reservation::Reservation;
+use crate::reservations::Reservations;
 use crate::seat::{Phase, Seat, SeatRef};
 use crate::settings::Settings;
 use crate::soft_locks::SoftLocks;
@@ -59,9 +59,7 @@ pub struct Shard {
     users: Users,
     soft_locks: SoftLocks,
 
-    reservations: Vec<Option<ReservationState>>,
-    free_reservations: Vec<u32>,
-    reservation_index: Index,
+    reservations: Reservations,
 
     deadlines: Deadlines,
     answered: Answered,
@@ -94,14 +92,6 @@ struct ConcertState {
     policy: Policy,
     /// 0 until a policy of its own is set.
     policy_version: u32,
-}
-
-#[derive(Debug)]
-struct ReservationState {
-    /// As the ledger has it; for one that is being created, as it will have it.
-    row: Reservation,
-    durable: bool,
-    pending: Option<EntryNo>,
 }
 
 /// A command's fate: answered now, or when the ledger has spoken.
@@ -147,9 +137,7 @@ impl Shard {
             concert_index: Index::default(),
             users: Users::default(),
             soft_locks: SoftLocks::default(),
-            reservations: Vec::new(),
-            free_reservations: Vec::new(),
-            reservation_index: Index::default(),
+            reservations: Reservations::default(),
             deadlines: Deadlines::default(),
             answered: Answered::default(),
             pending: Pending::default(),
@@ -353,46 +341,6 @@ impl Shard {
         self.concert_index.find(mix(concert.0), |index| self.concerts[index as usize].id == concert)
     }
 
-    fn find_reservation(&self, id: ReservationId) -> Option<u32> {
-        self.reservation_index.find(mix_wide(id.0), |handle| {
-            self.reservations[handle as usize].as_ref().is_some_and(|state| state.row.id == id)
-        })
-    }
-
-    fn reservation_state(&self, handle: u32) -> &ReservationState {
-        self.reservations[handle as usize].as_ref().expect("a handle in use names a reservation")
-    }
-
-    fn reservation_state_mut(&mut self, handle: u32) -> &mut ReservationState {
-        self.reservations[handle as usize].as_mut().expect("a handle in use names a reservation")
-    }
-
-    /// Gives a reservation a handle.
-    fn add_reservation(&mut self, state: ReservationState) -> u32 {
-        let id = state.row.id;
-        let handle = match self.free_reservations.pop() {
-            Some(handle) => {
-                self.reservations[handle as usize] = Some(state);
-                handle
-            }
-            None => {
-                self.reservations.push(Some(state));
-                u32::try_from(self.reservations.len() - 1).expect("fewer reservations than 2^31")
-            }
-        };
-        let reservations = &self.reservations;
-        self.reservation_index.insert(mix_wide(id.0), handle, |h| reservation_hash(reservations, h));
-        handle
-    }
-
-    fn forget_reservation(&mut self, handle: u32) {
-        let id = self.reservation_state(handle).row.id;
-        let reservations = &self.reservations;
-        self.reservation_index.remove(mix_wide(id.0), handle, |h| reservation_hash(reservations, h));
-        self.reservations[handle as usize] = None;
-        self.free_reservations.push(handle);
-    }
-
     /// The gate and the option's status, for commands that want seats.
     fn check_open(&self, option: u16, request: &Request) -> Result<(), Refusal> {
         self.check_pass(option, request)?;
@@ -476,8 +424,4 @@ impl Shard {
         effects.push(Effect::Mirror(MirrorOp::Unlock { option: id, seat: no }));
         self.change_seat(seat, free, effects);
     }
-}
-
-fn reservation_hash(reservations: &[Option<ReservationState>], handle: u32) -> u64 {
-    reservations[handle as usize].as_ref().map_or(0, |state| mix_wide(state.row.id.0))
 }

@@ -1,10 +1,11 @@
 //! What each user has in each concert: soft locks, and a count of live reservations.
 //!
-//! Every click looks a user up, so a record is 24 bytes inside the table itself, one cache line away.
+//! Every click looks a user up, so a record is 16 bytes inside the table itself, one cache line away.
 //! The soft locks of a user are a list through their seats; it has at most eight members.
 
 use crate::ids::UserId;
 use crate::index::mix;
+use crate::limits::{CONCERTS_PER_SHARD, RESERVATIONS_PER_USER, SEATS_PER_SHARD, SOFT_LOCKS_PER_USER};
 use crate::seat::{Seat, SeatRef};
 
 /// One user in one concert. Exists only while there is something to remember: a record without soft
@@ -12,13 +13,44 @@ use crate::seat::{Seat, SeatRef};
 #[derive(Clone, Copy, Debug, Default)]
 struct Record {
     user: UserId,
-    concert: u32,
-    reservations: u32,
-    first_lock: SeatRef,
-    lock_count: u8,
+    /// From the low end: reservations, number of soft locks, first soft lock, concert.
+    packed: u64,
 }
 
-const _: () = assert!(size_of::<Record>() == 24);
+const _: () = assert!(size_of::<Record>() == 16);
+
+const RESERVATIONS: Field = Field { shift: 0, bits: 20 };
+const LOCK_COUNT: Field = Field { shift: 20, bits: 4 };
+const FIRST_LOCK: Field = Field { shift: 24, bits: 24 };
+const CONCERT: Field = Field { shift: 48, bits: 16 };
+
+// Each bound must fit into its bits.
+const _: () = assert!(RESERVATIONS_PER_USER as u64 <= RESERVATIONS.max());
+const _: () = assert!(SOFT_LOCKS_PER_USER as u64 <= LOCK_COUNT.max());
+const _: () = assert!(SEATS_PER_SHARD as u64 - 1 <= FIRST_LOCK.max());
+const _: () = assert!(CONCERTS_PER_SHARD as u64 - 1 <= CONCERT.max());
+
+/// Some bits of a word.
+#[derive(Clone, Copy)]
+struct Field {
+    shift: u32,
+    bits: u32,
+}
+
+impl Field {
+    const fn max(self) -> u64 {
+        (1 << self.bits) - 1
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "no field has more than 24 bits")]
+    const fn get(self, word: u64) -> u32 {
+        (word >> self.shift & self.max()) as u32
+    }
+
+    const fn with(self, word: u64, value: u32) -> u64 {
+        word & !(self.max() << self.shift) | (value as u64) << self.shift
+    }
+}
 
 /// By (user, concert's index in the shard): open addressing, at most three quarters full.
 #[derive(Clone, Debug, Default)]
@@ -29,12 +61,32 @@ pub struct Users {
 }
 
 impl Record {
+    fn new(user: UserId, concert: u32) -> Self {
+        Self { user, packed: CONCERT.with(0, concert) }
+    }
+
+    const fn reservations(&self) -> u32 {
+        RESERVATIONS.get(self.packed)
+    }
+
+    const fn lock_count(&self) -> u32 {
+        LOCK_COUNT.get(self.packed)
+    }
+
+    const fn first_lock(&self) -> SeatRef {
+        SeatRef(FIRST_LOCK.get(self.packed))
+    }
+
+    const fn concert(&self) -> u32 {
+        CONCERT.get(self.packed)
+    }
+
     const fn is_empty(&self) -> bool {
-        self.lock_count == 0 && self.reservations == 0
+        self.lock_count() == 0 && self.reservations() == 0
     }
 
     fn hash(&self) -> u64 {
-        hash(self.user, self.concert)
+        hash(self.user, self.concert())
     }
 }
 
@@ -42,7 +94,7 @@ impl Users {
     /// How many seats the user has selected in the concert.
     #[must_use]
     pub fn lock_count(&self, user: UserId, concert: u32) -> usize {
-        self.find(user, concert).map_or(0, |slot| self.slots[slot].lock_count.into())
+        self.find(user, concert).map_or(0, |slot| self.slots[slot].lock_count() as usize)
     }
 
     /// The seats the user has selected in the concert, in no order that means anything.
@@ -53,33 +105,33 @@ impl Users {
         seats: &'a [Seat],
     ) -> impl Iterator<Item = SeatRef> + 'a {
         let record = self.find(user, concert).map_or(Record::default(), |slot| self.slots[slot]);
-        std::iter::successors(Some(record.first_lock), |seat| Some(seats[seat.0 as usize].next_lock()))
-            .take(record.lock_count.into())
+        std::iter::successors(Some(record.first_lock()), |seat| Some(seats[seat.0 as usize].next_lock()))
+            .take(record.lock_count() as usize)
     }
 
     /// The user's live reservations of kind SALE in the concert, pending holds included.
     #[must_use]
     pub fn reservations(&self, user: UserId, concert: u32) -> u32 {
-        self.find(user, concert).map_or(0, |slot| self.slots[slot].reservations)
+        self.find(user, concert).map_or(0, |slot| self.slots[slot].reservations())
     }
 
     /// Adds a soft lock; the caller has checked the bound.
     pub fn add_lock(&mut self, user: UserId, concert: u32, seat: SeatRef, seats: &mut [Seat]) {
         let record = self.record_mut(user, concert);
-        seats[seat.0 as usize].set_next_lock(record.first_lock);
-        record.first_lock = seat;
-        record.lock_count += 1;
+        seats[seat.0 as usize].set_next_lock(record.first_lock());
+        record.packed = FIRST_LOCK.with(record.packed, seat.0);
+        record.packed = LOCK_COUNT.with(record.packed, record.lock_count() + 1);
     }
 
     pub fn remove_lock(&mut self, user: UserId, concert: u32, seat: SeatRef, seats: &mut [Seat]) {
         let Some(slot) = self.find(user, concert) else { return };
         let record = &mut self.slots[slot];
         let next = seats[seat.0 as usize].next_lock();
-        if record.first_lock == seat {
-            record.first_lock = next;
+        if record.first_lock() == seat {
+            record.packed = FIRST_LOCK.with(record.packed, next.0);
         } else {
-            let mut before = record.first_lock;
-            for _ in 1..record.lock_count {
+            let mut before = record.first_lock();
+            for _ in 1..record.lock_count() {
                 let follower = seats[before.0 as usize].next_lock();
                 if follower == seat {
                     seats[before.0 as usize].set_next_lock(next);
@@ -88,17 +140,20 @@ impl Users {
                 before = follower;
             }
         }
-        record.lock_count -= 1;
+        record.packed = LOCK_COUNT.with(record.packed, record.lock_count() - 1);
         self.empty_if_done(slot);
     }
 
+    /// Adds a reservation; the caller has checked the bound.
     pub fn add_reservation(&mut self, user: UserId, concert: u32) {
-        self.record_mut(user, concert).reservations += 1;
+        let record = self.record_mut(user, concert);
+        record.packed = RESERVATIONS.with(record.packed, record.reservations() + 1);
     }
 
     pub fn remove_reservation(&mut self, user: UserId, concert: u32) {
         let Some(slot) = self.find(user, concert) else { return };
-        self.slots[slot].reservations = self.slots[slot].reservations.saturating_sub(1);
+        let record = &mut self.slots[slot];
+        record.packed = RESERVATIONS.with(record.packed, record.reservations().saturating_sub(1));
         self.empty_if_done(slot);
     }
 
@@ -112,7 +167,7 @@ impl Users {
             if record.is_empty() {
                 return None;
             }
-            if record.user == user && record.concert == concert {
+            if record.user == user && record.concert() == concert {
                 return Some(slot);
             }
             slot = self.after(slot);
@@ -127,7 +182,7 @@ impl Users {
             }
             self.len += 1;
             let slot = self.free_slot(hash(user, concert));
-            self.slots[slot] = Record { user, concert, ..Record::default() };
+            self.slots[slot] = Record::new(user, concert);
             slot
         });
         &mut self.slots[slot]

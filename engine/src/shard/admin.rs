@@ -8,7 +8,7 @@ use crate::effect::Effects;
 use crate::entry::Fact;
 use crate::ids::{ConcertId, OptionId};
 use crate::index::mix;
-use crate::limits::{OPTIONS_PER_SHARD, SEATS_PER_SHARD};
+use crate::limits::{CONCERTS_PER_SHARD, OPTIONS_PER_SHARD, SEATS_PER_SHARD};
 use crate::option::{OptionStatus, Policy};
 use crate::outcome::{Granted, Refusal, Unavailable};
 use crate::pending::Change;
@@ -49,7 +49,13 @@ impl Shard {
         });
         let seats = self.seats.len() + coming.sum::<usize>() + seat_count as usize;
         let options = self.options.len() + self.new_options.len() + 1;
-        seats <= SEATS_PER_SHARD as usize && options <= OPTIONS_PER_SHARD
+        seats <= SEATS_PER_SHARD as usize && options <= OPTIONS_PER_SHARD && self.has_room_for_a_concert()
+    }
+
+    /// Each option and each policy on its way may bring a concert along.
+    fn has_room_for_a_concert(&self) -> bool {
+        let coming = self.new_options.len() + self.new_policies.len();
+        self.concerts.len() + coming < CONCERTS_PER_SHARD
     }
 
     pub(super) fn apply_new_option(&mut self, id: OptionId, concert: ConcertId, layout: Arc<Layout>) {
@@ -88,7 +94,8 @@ impl Shard {
     /// The concert's index; it comes into being with its first option or policy.
     fn concert_mut(&mut self, id: ConcertId) -> u32 {
         self.find_concert(id).unwrap_or_else(|| {
-            let index = u32::try_from(self.concerts.len()).expect("no more concerts than options");
+            assert!(self.concerts.len() < CONCERTS_PER_SHARD, "the ledger bounds what is restored");
+            let index = u32::try_from(self.concerts.len()).expect("bounded by CONCERTS_PER_SHARD");
             let policy = Policy { reservations_per_user: self.settings.reservations_per_user, gate: false };
             self.concerts.push(ConcertState { id, policy, policy_version: 0 });
             let concerts = &self.concerts;
@@ -154,6 +161,9 @@ impl Shard {
         let known = self.find_concert(concert).map(|index| &self.concerts[index as usize]);
         if known.is_some_and(|known| known.policy_version > 0 && known.policy == policy) {
             return Granted::Done.into();
+        }
+        if known.is_none() && !self.has_room_for_a_concert() {
+            return Unavailable::Overloaded.into();
         }
         let version = known.map_or(0, |known| known.policy_version) + 1;
         let fact = Fact::Policy { concert, policy, version };

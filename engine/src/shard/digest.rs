@@ -43,8 +43,7 @@ impl Shard {
     }
 
     fn digest_rows(&self) -> u64 {
-        let reservations =
-            self.reservations.iter().flatten().filter(|state| state.durable).map(|state| row(&state.row).0);
+        let reservations = self.reservations.durable().map(|reservation| row(reservation).0);
         let options = self.options.iter().map(|option| {
             Item::new(3).word(option.id.0.into()).word(option.status as u64).word(option.version.into()).0
         });
@@ -87,7 +86,7 @@ impl Shard {
         match record.status() {
             None => item,
             Some(status) => item
-                .word(mix_wide(self.reservation_state(record.reservation).row.id.0))
+                .word(mix_wide(self.reservations.get(record.reservation).row.id.0))
                 .word(status as u64)
                 .word(record.version().into())
                 .time(record.deadline),

@@ -17,8 +17,8 @@ impl Shard {
             self.expire_soft_lock(seat, effects);
         }
         while let Some(handle) = self.deadlines.pop(self.now) {
-            if self.reservation_state(handle).row.is_ended() {
-                self.forget_reservation(handle);
+            if self.reservations.get(handle).row.is_ended() {
+                self.reservations.remove(handle);
             } else {
                 self.enter(handle, Status::Expired, Time::NEVER, None, effects);
             }

@@ -4,10 +4,12 @@ use crate::command::{Request, SeatList};
 use crate::effect::Effects;
 use crate::entry::Fact;
 use crate::ids::{OptionId, ReservationId};
+use crate::limits::RESERVATIONS_PER_USER;
 use crate::outcome::Refusal;
 use crate::pending::Change;
 use crate::reservation::{Kind, Reservation, Status};
-use crate::shard::{Decision, ReservationState, Shard};
+use crate::reservations::Held;
+use crate::shard::{Decision, Shard};
 use crate::time::Time;
 
 impl Shard {
@@ -39,7 +41,8 @@ impl Shard {
         self.check_open(option, request)?;
         self.check_seats(option, seats)?;
         let concert = self.option(option).concert;
-        let allowed = self.concerts[concert as usize].policy.reservations_per_user;
+        let policy = self.concerts[concert as usize].policy;
+        let allowed = policy.reservations_per_user.min(RESERVATIONS_PER_USER);
         if self.users.reservations(request.caller.user, concert) >= allowed {
             return Err(Refusal::LimitReached);
         }
@@ -92,14 +95,13 @@ impl Shard {
         request: &Request,
         effects: &mut Effects,
     ) -> Decision {
-        let handle =
-            self.add_reservation(ReservationState { row: row.clone(), durable: false, pending: None });
+        let handle = self.reservations.insert(Held::unborn(row.clone()));
         for no in row.seats.iter() {
             self.change_seat(self.seat_ref(option, no), |seat| seat.claim(handle), effects);
         }
         let change = Change::Reservation { handle, row: row.clone() };
         let no = self.append(Some(request), change, Fact::Reservation(row), effects);
-        self.reservation_state_mut(handle).pending = Some(no);
+        self.reservations.get_mut(handle).set_pending(no);
         Decision::Later
     }
 }

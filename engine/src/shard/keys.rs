@@ -48,7 +48,7 @@ impl Shard {
         let Some(status) = record.status() else {
             return Decision::Replay(Outcome::Granted(Granted::Done));
         };
-        let mut row = self.reservation_state(record.reservation).row.clone();
+        let mut row = self.reservations.get(record.reservation).row.clone();
         row.payment_started = match status {
             crate::reservation::Status::Hold => false,
             crate::reservation::Status::Paying => true,
@@ -67,7 +67,7 @@ impl Shard {
         let record = match handle {
             None => Record::done(key, content, at),
             Some(handle) => {
-                let row = &self.reservation_state(handle).row;
+                let row = &self.reservations.get(handle).row;
                 Record::reservation(key, content, at, handle, row.status, row.version, row.deadline)
             }
         };

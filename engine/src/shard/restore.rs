@@ -3,11 +3,12 @@
 use crate::answered::{Record, ScopedKey};
 use crate::entry::{Answered, Restored, RestoredOption, SoftLock, Told};
 use crate::ids::{OptionId, ReservationId, SeatNo};
-use crate::limits::{OPTIONS_PER_SHARD, SEATS_PER_SHARD, SOFT_LOCKS_PER_USER};
+use crate::limits::{CONCERTS_PER_SHARD, OPTIONS_PER_SHARD, SEATS_PER_SHARD, SOFT_LOCKS_PER_USER};
 use crate::option::OptionStatus;
 use crate::reservation::{Kind, Reservation, Status};
+use crate::reservations::Held;
 use crate::seat::{Phase, SeatRef};
-use crate::shard::{ReservationState, Shard};
+use crate::shard::Shard;
 use crate::time::Time;
 
 /// Why a snapshot cannot be taken over: the ledger contradicts itself.
@@ -79,7 +80,9 @@ impl Shard {
     fn restore_option(&mut self, option: RestoredOption) -> Result<(), RestoreError> {
         let RestoredOption { option, concert, status, version, layout } = option;
         let seats = self.seats.len() + layout.categories.len();
-        let fits = seats <= SEATS_PER_SHARD as usize && self.options.len() < OPTIONS_PER_SHARD;
+        let fits = seats <= SEATS_PER_SHARD as usize
+            && self.options.len() < OPTIONS_PER_SHARD
+            && self.concerts.len() < CONCERTS_PER_SHARD;
         if !fits || layout.check().is_err() || self.find_option(option).is_some() {
             return Err(RestoreError::OptionInvalid { option });
         }
@@ -95,7 +98,7 @@ impl Shard {
         let seat_count = self.option(index).layout.seat_count();
         let (seats, status, kind) = (row.seats, row.status, row.kind);
         let (user, active) = (row.user, row.is_active());
-        let handle = self.add_reservation(ReservationState { row, durable: true, pending: None });
+        let handle = self.reservations.insert(Held::durable(row));
         self.count_holds(None, status, kind);
         if active {
             let phase = if status == Status::Confirmed { Phase::Confirmed } else { Phase::Hold };
@@ -122,7 +125,7 @@ impl Shard {
         let record = match answered.told {
             Told::Done => Record::done(key, content, answered.at),
             Told::Reservation { reservation, status, version, deadline } => {
-                let Some(handle) = self.find_reservation(reservation) else {
+                let Some(handle) = self.reservations.find(reservation) else {
                     return Err(RestoreError::ReservationMissing { reservation });
                 };
                 Record::reservation(key, content, answered.at, handle, status, version, deadline)

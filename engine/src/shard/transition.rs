@@ -79,12 +79,12 @@ impl Shard {
         request: Request,
         effects: &mut Effects,
     ) -> Decision {
-        let Some(handle) = self.find_reservation(id) else { return Refusal::ReservationUnknown.into() };
-        let state = self.reservation_state(handle);
+        let Some(handle) = self.reservations.find(id) else { return Refusal::ReservationUnknown.into() };
+        let state = self.reservations.get(handle);
         if !is_visible(&state.row, request.caller) {
             return Refusal::ReservationUnknown.into();
         }
-        if let Some(no) = state.pending {
+        if let Some(no) = state.pending() {
             return self.wait_for(no, at, request);
         }
         match rule(&state.row, &request.command, at, &self.settings) {
@@ -114,21 +114,19 @@ impl Shard {
         request: Option<&Request>,
         effects: &mut Effects,
     ) -> crate::ids::EntryNo {
-        let row = entered(&self.reservation_state(handle).row, status, deadline, self.now);
+        let row = entered(&self.reservations.get(handle).row, status, deadline, self.now);
         let change = Change::Reservation { handle, row: row.clone() };
         let no = self.append(request, change, Fact::Reservation(row), effects);
-        self.reservation_state_mut(handle).pending = Some(no);
+        self.reservations.get_mut(handle).set_pending(no);
         self.deadlines.clear(handle);
         no
     }
 
     /// The ledger has the row: seats, counts and deadlines follow.
     pub(super) fn apply_reservation(&mut self, handle: u32, row: Reservation, effects: &mut Effects) {
-        let state = self.reservation_state_mut(handle);
-        let was = state.durable.then_some(state.row.status);
-        state.pending = None;
-        state.durable = true;
-        state.row = row.clone();
+        let state = self.reservations.get_mut(handle);
+        let was = state.is_durable().then_some(state.row.status);
+        state.settle(row.clone());
         self.count_holds(was, row.status, row.kind);
         if was.is_none_or(|was| was.is_active() != row.is_active() || row.status == Status::Confirmed) {
             self.show_seats(handle, &row, was.is_none(), effects);
@@ -175,7 +173,7 @@ impl Shard {
 
     /// When the row expires, or, once it has ended, when it leaves memory.
     pub(super) fn set_reservation_deadline(&mut self, handle: u32) {
-        let row = &self.reservation_state(handle).row;
+        let row = &self.reservations.get(handle).row;
         if row.is_ended() {
             let at = row.changed_at + self.settings.idempotency_horizon;
             self.deadlines.set(handle, at);

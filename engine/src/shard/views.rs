@@ -61,7 +61,7 @@ impl Shard {
         Load {
             soft_locks: self.soft_locks.len(),
             holds: self.holds,
-            reservations: self.reservations.len() - self.free_reservations.len(),
+            reservations: self.reservations.len(),
             answered_keys: self.answered.len(),
             pending: self.pending.len(),
         }
@@ -71,13 +71,13 @@ impl Shard {
     /// ledger only.
     #[must_use]
     pub fn reservation(&self, id: ReservationId) -> Option<&Reservation> {
-        let state = self.reservation_state(self.find_reservation(id)?);
-        state.durable.then_some(&state.row)
+        let state = self.reservations.get(self.reservations.find(id)?);
+        state.is_durable().then_some(&state.row)
     }
 
     /// All reservations in memory, as the ledger has them, in no order that means anything.
     pub fn reservations(&self) -> impl Iterator<Item = &Reservation> + '_ {
-        self.reservations.iter().flatten().filter(|state| state.durable).map(|state| &state.row)
+        self.reservations.durable()
     }
 
     /// The options of the shard, in the order they came.
@@ -111,7 +111,7 @@ impl Shard {
     pub(super) fn soft_lock_user(&self, seat: &Seat) -> Option<UserId> {
         match seat.phase() {
             Phase::Selecting => seat.selected_by(),
-            Phase::Holding => seat.reservation().map(|handle| self.reservation_state(handle).row.user),
+            Phase::Holding => seat.reservation().map(|handle| self.reservations.get(handle).row.user),
             Phase::Available | Phase::Blocking | Phase::Hold | Phase::Confirmed => None,
         }
     }
