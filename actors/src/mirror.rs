@@ -5,7 +5,7 @@
 //! its release inside one batch are nothing. Whatever goes wrong is mended the same way: the shard
 //! hands over all soft locks of the option, and the mirror's copy is replaced.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -73,7 +73,7 @@ struct Log {
     /// Where the mirror will stand once everything cut so far is applied.
     op: u64,
     /// Seats the mirror has a soft lock for.
-    mirrored: BTreeSet<SeatNo>,
+    mirrored: HashSet<SeatNo>,
     queued: bool,
     closed: bool,
 }
@@ -130,7 +130,7 @@ impl Mirroring {
             work: Work::Asked,
             since: None,
             op: 0,
-            mirrored: BTreeSet::new(),
+            mirrored: HashSet::new(),
             queued: false,
             closed: false,
         };
@@ -307,22 +307,23 @@ impl OptionMirror {
 }
 
 /// The last change of each seat, without those that undo what the mirror never saw.
-fn coalesce(changes: Vec<MirrorOp>, mirrored: &mut BTreeSet<SeatNo>) -> Vec<MirrorOp> {
-    let mut last = BTreeMap::new();
-    for change in changes {
-        match change {
-            MirrorOp::Lock(lock) => last.insert(lock.seat, change),
-            MirrorOp::Unlock { seat, .. } => last.insert(seat, change),
-        };
-    }
-    last.retain(|seat, change| match change {
-        MirrorOp::Lock(_) => {
-            mirrored.insert(*seat);
+fn coalesce(mut changes: Vec<MirrorOp>, mirrored: &mut HashSet<SeatNo>) -> Vec<MirrorOp> {
+    let seat = |change: &MirrorOp| match change {
+        MirrorOp::Lock(lock) => lock.seat,
+        MirrorOp::Unlock { seat, .. } => *seat,
+    };
+    // Stable, so that of each seat's changes the last stays last; reversed, the first one is kept.
+    changes.reverse();
+    changes.sort_by_key(seat);
+    changes.dedup_by_key(|change| seat(change));
+    changes.retain(|change| match change {
+        MirrorOp::Lock(lock) => {
+            mirrored.insert(lock.seat);
             true
         }
-        MirrorOp::Unlock { .. } => mirrored.remove(seat),
+        MirrorOp::Unlock { seat, .. } => mirrored.remove(seat),
     });
-    last.into_values().collect()
+    changes
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

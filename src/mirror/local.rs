@@ -1,6 +1,6 @@
 //! The mirror of a single process: it survives a shard's actor, not the process.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::HashMap;
 
 use actors::ports::{Mirror, MirrorAnswer, MirrorBatch, MirrorError};
 use async_trait::async_trait;
@@ -18,35 +18,14 @@ pub struct LocalMirror {
 struct OptionCopy {
     epoch: Epoch,
     op: u64,
-    locks: BTreeMap<SeatNo, SoftLock>,
-    /// The same locks by their end, so that trimming costs what it trims.
-    by_expiry: BTreeSet<(Time, SeatNo)>,
+    /// Those that run out are unlocked by their shard. A shard that died unlocks nothing, but its
+    /// successor reads only what has not run out, and rebuilds the copy.
+    locks: HashMap<SeatNo, SoftLock>,
 }
 
 impl OptionCopy {
     fn at(epoch: Epoch, op: u64) -> Self {
-        Self { epoch, op, locks: BTreeMap::new(), by_expiry: BTreeSet::new() }
-    }
-
-    fn lock(&mut self, lock: &SoftLock) {
-        self.unlock(lock.seat);
-        self.locks.insert(lock.seat, *lock);
-        self.by_expiry.insert((lock.expires_at, lock.seat));
-    }
-
-    fn unlock(&mut self, seat: SeatNo) {
-        if let Some(lock) = self.locks.remove(&seat) {
-            self.by_expiry.remove(&(lock.expires_at, seat));
-        }
-    }
-
-    fn trim(&mut self, now: Time) {
-        while let Some(&(expires_at, seat)) = self.by_expiry.first() {
-            if expires_at > now {
-                break;
-            }
-            self.unlock(seat);
-        }
+        Self { epoch, op, locks: HashMap::new() }
     }
 }
 
@@ -75,11 +54,10 @@ impl Mirror for LocalMirror {
         copy.op = batch.op;
         for change in &batch.changes {
             match change {
-                MirrorOp::Lock(lock) => copy.lock(lock),
-                MirrorOp::Unlock { seat, .. } => copy.unlock(*seat),
-            }
+                MirrorOp::Lock(lock) => copy.locks.insert(lock.seat, *lock),
+                MirrorOp::Unlock { seat, .. } => copy.locks.remove(seat),
+            };
         }
-        copy.trim(batch.now);
         Ok(MirrorAnswer::Applied)
     }
 
@@ -91,7 +69,7 @@ impl Mirror for LocalMirror {
         locks: &[SoftLock],
     ) -> Result<MirrorAnswer, MirrorError> {
         let mut fresh = OptionCopy::at(epoch, op);
-        locks.iter().for_each(|lock| fresh.lock(lock));
+        fresh.locks = locks.iter().map(|lock| (lock.seat, *lock)).collect();
         match self.copies.entry(option) {
             Entry::Vacant(vacant) => {
                 vacant.insert(fresh);
