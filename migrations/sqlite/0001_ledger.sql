@@ -62,6 +62,10 @@ CREATE TABLE reservations (
 CREATE INDEX reservations_live ON reservations (shard)
   WHERE status <= 3 OR (status = 4 AND payment_started = 1);
 
+-- The rest of them: a restart reads those that ended inside the horizon.
+CREATE INDEX reservations_ended ON reservations (shard, changed_at)
+  WHERE status >= 5 OR (status = 4 AND payment_started = 0);
+
 CREATE INDEX reservations_of_user ON reservations (user_id, reservation_id);
 
 CREATE TABLE reservation_seats (

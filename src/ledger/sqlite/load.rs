@@ -1,7 +1,5 @@
 //! What a restore and a reader need.
 
-use std::collections::BTreeSet;
-
 use actors::ports::LedgerError;
 use engine::entry::{Answered, ChainHead, RequestMark, Restored, RestoredOption, RestoredPolicy, Told};
 use engine::option::Policy;
@@ -28,6 +26,14 @@ const LIVE: &str = concat!(
     "SELECT ",
     reservation_columns!(),
     " FROM reservations r WHERE r.shard = ?1 AND (r.status <= 3 OR (r.status = 4 AND r.payment_started = 1))"
+);
+
+// Those that have ended since the horizon. The condition is that of the index `reservations_ended`.
+const ENDED: &str = concat!(
+    "SELECT ",
+    reservation_columns!(),
+    " FROM reservations r WHERE r.shard = ?1 AND r.changed_at >= ?2 \
+      AND (r.status >= 5 OR (r.status = 4 AND r.payment_started = 0))"
 );
 
 const RESERVATION: &str =
@@ -66,11 +72,28 @@ SELECT e.shard, e.event_seq, e.hash FROM s JOIN reservation_events e
  ORDER BY e.shard";
 
 impl SqliteLedger {
+    /// Two connections read at once, rows here and log there. A shard that is being restored is fenced, so
+    /// both stand at the same head; where somebody wrote in between, one connection reads both again.
     pub(super) async fn restored(&self, shard: ShardId, horizon: Time) -> Result<Restored, LedgerError> {
-        let mut tx = self.readers.begin().await.map_err(ledger_error)?;
-        let restored = restored(&mut tx, &self.plans, shard, horizon).await.map_err(ledger_error)?;
-        tx.commit().await.map_err(ledger_error)?;
-        Ok(restored)
+        let rows = async {
+            let mut tx = self.readers.begin().await?;
+            let rows = state(&mut tx, &self.plans, shard, horizon).await?;
+            tx.commit().await.map(|()| rows)
+        };
+        let log = async {
+            let mut tx = self.readers.begin().await?;
+            let log = log(&mut tx, shard, horizon).await?;
+            tx.commit().await.map(|()| log)
+        };
+        let (mut rows, mut log) = tokio::try_join!(rows, log).map_err(ledger_error)?;
+        if rows.head != log.head {
+            let mut tx = self.readers.begin().await.map_err(ledger_error)?;
+            rows = state(&mut tx, &self.plans, shard, horizon).await.map_err(ledger_error)?;
+            log = self::log(&mut tx, shard, horizon).await.map_err(ledger_error)?;
+            tx.commit().await.map_err(ledger_error)?;
+        }
+        let Restored { answered, newest_event, .. } = log;
+        Ok(Restored { answered, newest_event, ..rows })
     }
 
     pub(super) async fn one_reservation(
@@ -123,51 +146,43 @@ async fn reservation(
     row.as_ref().map(row::reservation).transpose()
 }
 
-async fn restored(
+/// Options, policies and reservations, and the head they stand at.
+async fn state(
     connection: &mut SqliteConnection,
     plans: &PlanCache,
     shard: ShardId,
     horizon: Time,
 ) -> Result<Restored, sqlx::Error> {
+    let head = head(connection, shard).await?;
     let options = options(connection, plans, shard).await?;
     let policies = sqlx::query(POLICIES).bind(shard.0).fetch_all(&mut *connection).await?;
     let policies = policies.iter().map(policy).collect::<Result<_, _>>()?;
     let live = sqlx::query(LIVE).bind(shard.0).fetch_all(&mut *connection).await?;
-    let mut reservations = live.iter().map(row::reservation).collect::<Result<Vec<_>, _>>()?;
-    drop(live);
+    let ended = sqlx::query(ENDED).bind(shard.0).bind(horizon.0).fetch_all(connection).await?;
+    let reservations = live.iter().chain(&ended).map(row::reservation).collect::<Result<_, _>>()?;
+    Ok(Restored { options, policies, reservations, head, ..Restored::default() })
+}
 
+/// Answered requests and the end of the chain.
+async fn log(
+    connection: &mut SqliteConnection,
+    shard: ShardId,
+    horizon: Time,
+) -> Result<Restored, sqlx::Error> {
     let events = sqlx::query(EVENTS_SINCE).bind(shard.0).bind(horizon.0).fetch_all(&mut *connection).await?;
-    let mut answered = Vec::new();
-    let mut named = BTreeSet::new();
+    let mut answers = Vec::with_capacity(events.len());
     for event in &events {
-        let id = row::reservation_id(event, 4)?;
-        if id != ReservationId(0) {
-            named.insert(id);
-        }
-        answered.extend(self::answered(event, id)?);
+        answers.extend(answered(event)?);
     }
-    drop(events);
-    for reservation in &reservations {
-        named.remove(&reservation.id);
-    }
-    for id in named {
-        reservations.extend(reservation(connection, id).await?);
-    }
+    let head = head(connection, shard).await?;
+    let newest_event = sqlx::query_scalar(NEWEST).bind(shard.0).fetch_one(connection).await?;
+    Ok(Restored { answered: answers, head, newest_event: Time(newest_event), ..Restored::default() })
+}
 
-    let head = sqlx::query(HEAD).bind(shard.0).fetch_optional(&mut *connection).await?;
-    let head = match head {
-        Some(row) => ChainHead { event_seq: row::unsigned(&row, 0)?, hash: row::hash(&row, 1)? },
-        None => ChainHead::default(),
-    };
-    let newest_event = sqlx::query_scalar(NEWEST).bind(shard.0).fetch_one(&mut *connection).await?;
-    Ok(Restored {
-        options,
-        policies,
-        reservations,
-        answered,
-        soft_locks: Vec::new(),
-        head,
-        newest_event: Time(newest_event),
+async fn head(connection: &mut SqliteConnection, shard: ShardId) -> Result<ChainHead, sqlx::Error> {
+    let row = sqlx::query(HEAD).bind(shard.0).fetch_optional(connection).await?;
+    row.map_or(Ok(ChainHead::default()), |row| {
+        Ok(ChainHead { event_seq: row::unsigned(&row, 0)?, hash: row::hash(&row, 1)? })
     })
 }
 
@@ -199,8 +214,9 @@ fn policy(row: &SqliteRow) -> Result<RestoredPolicy, sqlx::Error> {
 }
 
 /// The request an event answered, if it answered one.
-fn answered(event: &SqliteRow, id: ReservationId) -> Result<Option<Answered>, sqlx::Error> {
+fn answered(event: &SqliteRow) -> Result<Option<Answered>, sqlx::Error> {
     let Some(key) = row::request_key(event, 2)? else { return Ok(None) };
+    let id = row::reservation_id(event, 4)?;
     let told = if id == ReservationId(0) {
         Told::Done
     } else {

@@ -23,9 +23,9 @@ const APPLICATION_ID: i64 = 0x486f_7453;
 const READERS: u32 = 4;
 /// Rows a reader's thread may be ahead of whoever decodes them.
 const ROWS_AHEAD: usize = 1_024;
-/// Pages of the write-ahead log before a commit folds what the checkpointer has left of them: 16 MiB.
-const CHECKPOINT_PAGES: &str = "4000";
-const JOURNAL_BYTES_KEPT: &str = "67108864";
+/// Pages of the write-ahead log before a commit folds what the checkpointer has left of them: 128 MiB.
+const CHECKPOINT_PAGES: &str = "32000";
+const JOURNAL_BYTES_KEPT: &str = "134217728";
 /// Negative: KiB.
 const CACHE_SIZE: &str = "-65536";
 
