@@ -27,13 +27,13 @@ impl Shard {
         }
         let deadline = self.now + self.settings.hold_ttl;
         let row = self.new_reservation(id, Kind::Sale, index, seats, request, deadline);
+        let concert = self.option(index).concert;
         for no in row.seats.iter() {
             let seat = self.seat_ref(index, no);
-            let concert = self.option(index).concert;
             self.users.remove_lock(row.user, concert, seat, &mut self.seats);
             self.soft_locks.remove();
         }
-        self.users.add_reservation(row.user, self.option(index).concert);
+        self.users.add_reservation(row.user, concert);
         self.create(index, row, request, effects)
     }
 
