@@ -10,6 +10,12 @@ struct Package {
     never: &'static [&'static str],
 }
 
+/// A foreign client: it knows nothing of ours, not even for its tests.
+const BENCH: &str = "bench/Cargo.toml";
+
+/// Starts real servers: for tests and benchmarks only.
+const SERVERS: &str = "servers";
+
 const PACKAGES: [Package; 4] = [
     Package { manifest: "engine/Cargo.toml", ours: &[], never: &[] },
     Package {
@@ -18,7 +24,7 @@ const PACKAGES: [Package; 4] = [
         never: &["axum", "hyper", "sqlx", "redis", "serde_json"],
     },
     Package { manifest: "Cargo.toml", ours: &["engine", "actors"], never: &[] },
-    Package { manifest: "bench/Cargo.toml", ours: &[], never: &["engine", "actors", "hotseat"] },
+    Package { manifest: BENCH, ours: &[], never: &["engine", "actors", "hotseat"] },
 ];
 
 pub fn packages(tree: &Tree) -> Vec<String> {
@@ -33,7 +39,8 @@ pub fn packages(tree: &Tree) -> Vec<String> {
             let path = dependency
                 .get("path")
                 .or_else(|| shared.filter(|_| of_workspace).and_then(|dependency| dependency.get("path")));
-            if path.is_some() && !package.ours.contains(&name) {
+            let for_tests = kind == "dev-dependencies" && place != BENCH && name == SERVERS;
+            if path.is_some() && !package.ours.contains(&name) && !for_tests {
                 found.push(format!("{place}: depends on {name}, which is ours"));
             }
             if kind == "dependencies" && package.never.contains(&name) {
@@ -170,7 +177,7 @@ mod tests {
 
     fn manifests(engine: &str, actors: &str, bench: &str) -> Tree {
         let root = "[workspace.dependencies]\nengine = { path = \"engine\" }\nactors = { path = \"actors\" }\n\
-                    tokio = \"1\"\n[dependencies]\nengine.workspace = true\nactors.workspace = true\n";
+                    servers = { path = \"tests/servers\" }\ntokio = \"1\"\n[dependencies]\nengine.workspace = true\nactors.workspace = true\n";
         [("Cargo.toml", root), ("engine/Cargo.toml", engine), ("actors/Cargo.toml", actors)]
             .into_iter()
             .chain([("bench/Cargo.toml", bench)])
@@ -190,6 +197,9 @@ mod tests {
         check_packages("[dependencies]\ntokio.workspace = true", "", "", 1);
         check_packages("[dev-dependencies]\nproptest = \"1\"", "", "", 0);
         check_packages("[dev-dependencies]\nactors.workspace = true", "", "", 1);
+        check_packages("", "[dev-dependencies]\nservers.workspace = true", "", 0);
+        check_packages("", "[dependencies]\nservers.workspace = true", "", 1);
+        check_packages("", "", "[dev-dependencies]\nservers.workspace = true", 1);
         check_packages("", "[dependencies]\nsqlx = \"0.9\"", "", 1);
         check_packages("", "[target.'cfg(unix)'.dependencies]\nredis = \"1\"", "", 1);
         check_packages("", "", "[dependencies]\nwire = { path = \"../wire\" }", 1);

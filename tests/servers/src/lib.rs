@@ -1,0 +1,9 @@
+//! Private servers for tests and benchmarks: real ones, on free loopback ports, with their data in a
+//! temporary directory, stopped by pid when dropped. A missing binary is a failure that names what to
+//! install, never a skip.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that has no server fails")]
+
+mod process;
+
+pub use self::process::{Process, find_binary, free_port};
