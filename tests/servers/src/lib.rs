@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that has no server fails")]
 
+mod postgres;
 mod process;
 
+pub use self::postgres::Postgres;
 pub use self::process::{Process, find_binary, free_port};

@@ -23,6 +23,10 @@ impl Process {
         Self { child }
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal: `SIGSTOP` makes a server hang, `SIGCONT` brings it back.
     pub fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).expect("a pid");
