@@ -1,8 +1,9 @@
 //! The server as a whole: which ledger, which mirror, which listeners, in which order up and down.
 //! Nothing else names adapters and edge together.
 
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,7 +96,7 @@ impl App {
     /// A sentence for whoever typed the command; nothing of it runs then.
     pub async fn start(config: &Config, fill_demo: bool) -> anyhow::Result<Self> {
         let ledger = open_ledger(config, Access::Own).await?;
-        let tokens = auth_key::open_or_create(config)?;
+        let tokens = auth_key::open_or_create(config).map_err(|error| said(&config.node.data, error))?;
         if fill_demo && ledger.concerts(None, 1).await?.is_empty() {
             demo::fill(ledger.as_ref()).await.context("the demo's concerts")?;
         }
@@ -171,7 +172,9 @@ impl App {
             token: self.tokens.local_admin().to_owned(),
             pid: std::process::id(),
         };
-        run.write(&self.data).with_context(|| format!("{} cannot be written", self.data.display()))
+        let written =
+            run.write(&self.data).with_context(|| format!("{} cannot be written", self.data.display()));
+        written.map_err(|error| said(&self.data, error))
     }
 
     /// Waits until every shard serves and every option is on sale.
@@ -250,6 +253,16 @@ fn edge_settings(config: &Config, public_url: &str) -> EdgeSettings {
         dev_tokens: config.auth.dev_tokens,
         click_timeout: config.edge.click_timeout,
         ledger_ack_timeout: config.ledger.ack_timeout,
+    }
+}
+
+/// What a data directory that takes no files is called, whoever met it first.
+fn said(dir: &Path, error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<io::Error>() {
+        Some(io) if matches!(io.kind(), ErrorKind::StorageFull | ErrorKind::ReadOnlyFilesystem) => {
+            OpenError::from_io(dir, io).into()
+        }
+        _ => error,
     }
 }
 

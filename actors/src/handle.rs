@@ -21,9 +21,11 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::feed::Hub;
+use crate::leases::Leases;
 use crate::observe::{Metrics, Op, ShardGauges};
 use crate::permits::{Permit, Pool};
 use crate::ports::Ledger;
+use crate::reach::LedgerAway;
 use crate::shard::{Asked, Halt, Message};
 
 pub use crate::feed::Snapshot;
@@ -38,6 +40,7 @@ struct Inner {
     doors: Doors,
     hub: Arc<Hub>,
     ledger: Arc<dyn Ledger>,
+    leases: Leases,
     ledger_ack_timeout: Duration,
     metrics: Metrics,
 }
@@ -106,10 +109,11 @@ impl Handle {
         doors: Doors,
         hub: Arc<Hub>,
         ledger: Arc<dyn Ledger>,
+        leases: Leases,
         ledger_ack_timeout: Duration,
         metrics: Metrics,
     ) -> Self {
-        Self { inner: Arc::new(Inner { doors, hub, ledger, ledger_ack_timeout, metrics }) }
+        Self { inner: Arc::new(Inner { doors, hub, ledger, leases, ledger_ack_timeout, metrics }) }
     }
 
     /// Asks a shard and waits for its answer, at most until `deadline`. A ledger command that the
@@ -167,6 +171,18 @@ impl Handle {
     #[must_use]
     pub fn statuses(&self) -> Vec<(ShardId, ShardStatus)> {
         (0..).map(ShardId).zip(self.inner.doors.iter().map(Door::status)).collect()
+    }
+
+    /// Since when the ledger does not answer, and why, for `/readyz`; `None` while it does.
+    #[must_use]
+    pub fn ledger_away(&self) -> Option<LedgerAway> {
+        self.inner.leases.ledger_away()
+    }
+
+    /// Why shards are starting for long, for `/readyz`; `None` when the last that tried came up.
+    #[must_use]
+    pub fn restore_trouble(&self) -> Option<String> {
+        self.inner.leases.trouble()
     }
 
     /// Returns when every shard serves, or is stopped for good.

@@ -7,13 +7,21 @@ use std::time::Duration;
 
 use engine::{Epoch, ShardId};
 use ractor::ActorRef;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 use crate::clock::LedgerClock;
 use crate::observe::Metrics;
-use crate::ports::Ledger;
+use crate::ports::{Ledger, LedgerError};
+use crate::reach::{LedgerAway, Reach, micros};
 use crate::supervisor::Message;
 use crate::system::LeaseSettings;
+
+/// A deadline that is past for ever: the shard is lost, or raised to another epoch.
+const LOST: u64 = 0;
+
+/// A renewal that has no answer after this long has failed: law of the house, and what lets the reports
+/// of a ledger that hangs follow each other within a renew interval.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The leases of a node. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -27,6 +35,9 @@ struct Shared {
     /// Deadlines are counted from here.
     base: Instant,
     held: Mutex<BTreeMap<ShardId, Held>>,
+    reach: Reach,
+    /// What the last restore that failed said.
+    trouble: Mutex<Option<String>>,
     stopping: AtomicBool,
 }
 
@@ -46,21 +57,28 @@ pub struct Lease {
 
 impl Lease {
     /// Whether the shard may decide at `now`: before the instant at which the last successful renewal
-    /// was *sent*, plus the lease's time to live, minus the margin.
+    /// was *sent*, plus the lease's time to live, minus the margin; and after it for as long as the
+    /// ledger is away and the shard is not known to be lost. Holds are decided then too: they wait for
+    /// the ledger, whose fence has the last word about them.
     #[must_use]
     pub fn allows(&self, now: Instant) -> bool {
-        let micros = micros(now.saturating_duration_since(self.shared.base));
-        micros < self.deadline.load(Ordering::Relaxed) && !self.shared.stopping.load(Ordering::Relaxed)
+        let deadline = self.deadline.load(Ordering::Relaxed);
+        let in_time = micros(now.saturating_duration_since(self.shared.base)) < deadline;
+        (in_time || (deadline != LOST && self.shared.reach.lets_clicks_go_on(now)))
+            && !self.shared.stopping.load(Ordering::Relaxed)
     }
 }
 
 impl Leases {
     #[must_use]
     pub fn new(settings: LeaseSettings) -> Self {
+        let base = Instant::now();
         let shared = Shared {
             settings,
-            base: Instant::now(),
+            base,
             held: Mutex::default(),
+            reach: Reach::new(base, settings.renew),
+            trouble: Mutex::default(),
             stopping: AtomicBool::new(false),
         };
         Self { shared: Arc::new(shared) }
@@ -72,7 +90,7 @@ impl Leases {
         let deadline = Arc::new(AtomicU64::new(self.deadline(sent)));
         let lease = Lease { shared: self.shared.clone(), deadline: deadline.clone() };
         if let Some(former) = self.lock().insert(shard, Held { epoch, deadline }) {
-            former.deadline.store(0, Ordering::Relaxed);
+            former.deadline.store(LOST, Ordering::Relaxed);
         }
         lease
     }
@@ -83,7 +101,7 @@ impl Leases {
         if held.get(&shard).is_some_and(|held| held.epoch == epoch)
             && let Some(former) = held.remove(&shard)
         {
-            former.deadline.store(0, Ordering::Relaxed);
+            former.deadline.store(LOST, Ordering::Relaxed);
         }
     }
 
@@ -117,6 +135,23 @@ impl Leases {
         lost
     }
 
+    /// Since when the ledger does not answer, and why; `None` while it does.
+    #[must_use]
+    pub fn ledger_away(&self) -> Option<LedgerAway> {
+        self.shared.reach.away()
+    }
+
+    /// How the last attempt to bring a shard up went.
+    pub fn restored(&self, failed: Option<String>) {
+        *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = failed;
+    }
+
+    /// Why shards do not come up; `None` when the last that tried did.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Nothing is decided on this node any more.
     pub fn stop(&self) {
         self.shared.stopping.store(true, Ordering::Relaxed);
@@ -142,51 +177,74 @@ pub struct Renewal {
 
 impl Renewal {
     pub async fn run(self, settings: LeaseSettings, supervisor: ActorRef<Message>) {
-        let mut ticks = tokio::time::interval(settings.renew);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let LeaseSettings { renew, .. } = settings;
+        let patience = PATIENCE.min(renew * 2 / 3);
         loop {
-            ticks.tick().await;
-            for (shard, epoch) in self.renew(settings.renew).await {
-                self.metrics.lease_lost("renewal");
-                // The supervisor outlives this task.
-                let _lives = supervisor.send_message(Message::Lost(shard, epoch));
-            }
-            self.sample(settings.renew).await;
+            let began = Instant::now();
+            let next = match self.beat(patience, &supervisor).await {
+                Ok(()) => {
+                    self.answers();
+                    began + renew
+                }
+                Err(why) => {
+                    self.fails(why);
+                    Instant::now() + renew / 10
+                }
+            };
+            tokio::time::sleep_until(next).await;
         }
     }
 
-    /// The shards that are lost. An error loses nothing: the deadlines just do not move.
-    async fn renew(&self, patience: Duration) -> Vec<(ShardId, Epoch)> {
+    /// Renews, stops what is lost, and samples the clock. An error says why the ledger did not answer;
+    /// it loses nothing: the deadlines just do not move.
+    async fn beat(&self, patience: Duration, supervisor: &ActorRef<Message>) -> Result<(), String> {
+        for (shard, epoch) in self.renew(patience).await? {
+            self.metrics.lease_lost("renewal");
+            // The supervisor outlives this task.
+            let _lives = supervisor.send_message(Message::Lost(shard, epoch));
+        }
+        let sent = Instant::now();
+        let time = answer(patience, self.ledger.now()).await?;
+        self.clock.sample(sent, Instant::now(), time);
+        Ok(())
+    }
+
+    async fn renew(&self, patience: Duration) -> Result<Vec<(ShardId, Epoch)>, String> {
         let asked = self.leases.held();
         if asked.is_empty() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let sent = Instant::now();
-        let answer = tokio::time::timeout(patience, self.ledger.renew(&asked)).await;
+        let still = answer(patience, self.ledger.renew(&asked)).await;
         self.metrics.lease_renew_seconds().observe(sent.elapsed().as_secs_f64());
-        match answer {
-            Ok(Ok(still)) => self.leases.renewed(sent, &asked, &still),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "the leases were not renewed");
-                Vec::new()
-            }
-            Err(_) => {
-                tracing::warn!("the leases were not renewed: no answer in {patience:?}");
-                Vec::new()
-            }
+        Ok(self.leases.renewed(sent, &asked, &still?))
+    }
+
+    fn fails(&self, why: String) {
+        self.metrics.ledger_up().set(0);
+        tracing::debug!(why, "the leases were not renewed");
+        if self.leases.shared.reach.failed(Instant::now(), why.clone()) {
+            tracing::warn!(why, "the ledger is away: clicks go on, holds wait for it");
         }
     }
 
-    async fn sample(&self, patience: Duration) {
-        let sent = Instant::now();
-        if let Ok(Ok(time)) = tokio::time::timeout(patience, self.ledger.now()).await {
-            self.clock.sample(sent, Instant::now(), time);
+    fn answers(&self) {
+        self.metrics.ledger_up().set(1);
+        if let Some(since) = self.leases.shared.reach.answered() {
+            tracing::info!(after = ?since.elapsed(), "the ledger is back");
         }
     }
 }
 
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+/// What the ledger answered in time.
+async fn answer<T>(
+    patience: Duration,
+    asked: impl Future<Output = Result<T, LedgerError>>,
+) -> Result<T, String> {
+    match tokio::time::timeout(patience, asked).await {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no answer in {patience:?}")),
+    }
 }
 
 #[cfg(test)]
@@ -211,6 +269,22 @@ mod tests {
         assert!(lease.allows(after(5_499)));
         leases.stop();
         assert!(!lease.allows(start));
+    }
+
+    #[test]
+    fn while_the_ledger_is_away_a_lease_goes_on_unless_it_is_lost() {
+        let leases = Leases::new(LeaseSettings::default());
+        let start = Instant::now();
+        let after = |millis| start + Duration::from_millis(millis);
+        let (kept, lost) = (leases.granted(A, Epoch(1), start), leases.granted(B, Epoch(1), start));
+        assert!(leases.shared.reach.failed(after(9_000), "gone".into()));
+        assert!(kept.allows(after(10_400)) && lost.allows(after(10_400)));
+        assert!(!kept.allows(after(10_600)), "nobody said so lately");
+        // It is back, and somebody else has B.
+        assert_eq!(leases.renewed(after(9_500), &leases.held(), &[A]), [(B, Epoch(1))]);
+        assert!(kept.allows(after(9_600)) && !lost.allows(after(9_600)));
+        leases.stop();
+        assert!(!kept.allows(after(9_600)));
     }
 
     #[test]

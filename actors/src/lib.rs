@@ -7,7 +7,7 @@
 //! Reading order: [`ports`] and [`row`] (what is needed from the world), [`handle`] (the door for the
 //! edge), `shard` (the loop around the engine), [`writer`] (group commit: first its pure
 //! `machine`, then [`writer::seal`]), `supervisor` and `restore` (how a shard comes
-//! back), `leases` and [`clock`] (whose it is, and when), [`mirror`] and [`feed`] (who is told),
+//! back), `leases`, [`reach`] and [`clock`] (whose it is, and when), [`mirror`] and [`feed`] (who is told),
 //! [`observe`] (what is counted), [`system`] (start and stop).
 
 pub mod ports;
@@ -27,6 +27,7 @@ mod supervisor;
 
 pub mod clock;
 mod leases;
+pub mod reach;
 
 pub mod feed;
 pub mod mirror;

@@ -98,6 +98,7 @@ struct Inner {
     ledger_backlog: Gauge,
     ledger_unknown: Counter,
     ledger_fenced: Counter,
+    ledger_up: Gauge,
     mirror_lag_seconds: Histogram,
     mirror_backlog: Gauge,
     mirror_up: Gauge,
@@ -160,6 +161,7 @@ impl Default for Metrics {
             ledger_backlog: Gauge::default(),
             ledger_unknown: Counter::default(),
             ledger_fenced: Counter::default(),
+            ledger_up: Gauge::default(),
             mirror_lag_seconds: seconds(),
             mirror_backlog: Gauge::default(),
             mirror_up: Gauge::default(),
@@ -187,6 +189,7 @@ impl Metrics {
         r.register("ledger_backlog", "Entries that the ledger has not answered", m.ledger_backlog.clone());
         r.register("ledger_unknown", "Batches whose outcome was unknown and that were written again", m.ledger_unknown.clone());
         r.register("ledger_fenced", "Shards' parts of batches that came out fenced", m.ledger_fenced.clone());
+        r.register("ledger_up", "1 while the ledger answers renewals", m.ledger_up.clone());
         r.register_with_unit("mirror_lag", "From a change in memory to the mirror's acknowledgement", Unit::Seconds, m.mirror_lag_seconds.clone());
         r.register("mirror_backlog", "Changes that the mirror has not acknowledged", m.mirror_backlog.clone());
         r.register("mirror_up", "1 while the mirror answers", m.mirror_up.clone());
@@ -245,6 +248,11 @@ impl Metrics {
     #[must_use]
     pub fn ledger_fenced(&self) -> &Counter {
         &self.0.ledger_fenced
+    }
+
+    #[must_use]
+    pub fn ledger_up(&self) -> &Gauge {
+        &self.0.ledger_up
     }
 
     #[must_use]

@@ -63,11 +63,15 @@ impl Restorer {
                 tokio::time::sleep(back_off(before)).await;
             }
             match self.attempt(shard, &mut mine).await {
-                Ok(Some(ready)) => return ready,
+                Ok(Some(ready)) => {
+                    self.leases.restored(None);
+                    return ready;
+                }
                 // Somebody else's, for now. Not a failure.
                 Ok(None) => tokio::time::sleep(self.acquire_again_after).await,
                 Err(error) => {
                     failures = failures.saturating_add(1);
+                    self.leases.restored(Some(error.to_string()));
                     tracing::error!(%shard, %error, failures, "cannot restore the shard; will try again");
                 }
             }

@@ -149,7 +149,14 @@ impl System {
         let renewal =
             Renewal { ledger: ledger.clone(), leases: leases.clone(), clock, metrics: metrics.clone() };
         let renewal = tokio::spawn(renewal.run(lease, supervisor.clone())).abort_handle();
-        let handle = Handle::new(doors.clone(), hub, ledger.clone(), options.ledger_ack_timeout, metrics);
+        let handle = Handle::new(
+            doors.clone(),
+            hub,
+            ledger.clone(),
+            leases.clone(),
+            options.ledger_ack_timeout,
+            metrics,
+        );
         let tasks = vec![mirror_task, renewal];
         Ok(Self { handle, doors, leases, ledger, writer, mirror, supervisor, tasks })
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use actors::handle::ShardStatus;
+use actors::reach::LedgerAway;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -18,6 +19,8 @@ pub(super) struct Readiness {
     ready: bool,
     /// One sentence for each thing that is missing.
     reasons: Vec<String>,
+    /// One sentence for each thing that is away while the sale goes on without it.
+    warnings: Vec<String>,
     shards: Shards,
     /// Imported options that no shard sells yet.
     intake_pending: usize,
@@ -63,7 +66,8 @@ fn readiness(shared: &Shared) -> Readiness {
     let shutting_down = shared.edge.shutdown.is_cancelled();
     let mut reasons = Vec::new();
     if shards.starting > 0 {
-        reasons.push(format!("{} of {} shards are starting", shards.starting, statuses.len()));
+        let why = shared.edge.handle.restore_trouble().map_or_else(String::new, |why| format!(": {why}"));
+        reasons.push(format!("{} of {} shards are starting{why}", shards.starting, statuses.len()));
     }
     if shards.stopped > 0 {
         reasons.push(format!("{} of {} shards have stopped", shards.stopped, statuses.len()));
@@ -77,5 +81,15 @@ fn readiness(shared: &Shared) -> Readiness {
     if shutting_down {
         reasons.push("the server is shutting down".to_owned());
     }
-    Readiness { ready: reasons.is_empty(), reasons, shards, intake_pending, shutting_down }
+    let mut warnings = Vec::new();
+    if let Some(LedgerAway { since, why }) = shared.edge.handle.ledger_away() {
+        let away = format!("the ledger has not answered for {} s ({why})", since.elapsed().as_secs());
+        if reasons.is_empty() {
+            // Without this node nobody could click at all, so it stays in the balance.
+            warnings.push(format!("{away}: clicks go on, holds wait for it"));
+        } else {
+            reasons.push(away);
+        }
+    }
+    Readiness { ready: reasons.is_empty(), reasons, warnings, shards, intake_pending, shutting_down }
 }

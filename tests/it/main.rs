@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod api;
+mod bad_data;
 mod cli;
 mod config;
 mod crash;

@@ -86,21 +86,56 @@ async fn permits_come_back_however_a_command_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_renewals_nothing_is_decided_and_with_them_it_goes_on() {
+async fn while_the_ledger_is_away_clicks_go_on_and_holds_wait() {
     let (world, node) = World::selling(10).await;
     tokio::time::sleep(Duration::from_secs(20)).await;
     assert!(matches!(select(&node.handle, ONE, 7, &[1]).await, Outcome::Granted(_)));
-    lock(&world.tables).renewals_fail = true;
-    tokio::time::sleep(Duration::from_secs(6)).await;
-    let refused = select(&node.handle, ONE, 7, &[2]).await;
-    assert_eq!(refused, Outcome::Unavailable(Unavailable::Overloaded));
-    // A deadline passes, and is not acted upon either.
+    assert_eq!((node.handle.ledger_away(), node.metrics.ledger_up().get()), (None, 1));
+    lock(&world.tables).away = true;
+    // Over the deadline of the leases, at every moment.
+    for second in 0..20 {
+        tokio::time::sleep(Duration::from_millis(999)).await;
+        let clicked = select(&node.handle, ONE, 8, &[2]).await;
+        assert!(matches!(clicked, Outcome::Granted(_)), "after {second} s: {clicked:?}");
+    }
+    assert_eq!(hold(&node.handle, ONE, 8, 1, &[2]).await.outcome, Outcome::Unavailable(Unavailable::Ledger));
+    let away = node.handle.ledger_away().unwrap();
+    assert!(away.since.elapsed() > Duration::from_secs(20) && away.why.contains("down"), "{away:?}");
+    assert_eq!(node.metrics.ledger_up().get(), 0);
+    // Soft locks run out as ever: 1 has, and 2 waits for the ledger.
     tokio::time::sleep(Duration::from_secs(40)).await;
     assert_eq!(node.handle.snapshot(ONE).unwrap().counts, [9, 1, 0, 0]);
-    lock(&world.tables).renewals_fail = false;
+    lock(&world.tables).away = false;
     tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!((node.handle.ledger_away(), node.metrics.ledger_up().get()), (None, 1));
     assert_eq!(node.epoch(0), Some(1), "the lease had run out, but nobody took it");
-    assert!(matches!(select(&node.handle, ONE, 8, &[1, 2]).await, Outcome::Granted(_)), "1 ran out");
+    let again = hold(&node.handle, ONE, 8, 1, &[2]).await;
+    assert!(again.replayed && reserved(&again).is_some(), "{again:?}");
+    assert_eq!(node.metrics.shard_halts().get(), 0);
+    lock(&world.tables).audit();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_was_taken_while_the_ledger_was_away_stops() {
+    let (world, node) = World::selling(10).await;
+    lock(&world.tables).away = true;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(matches!(select(&node.handle, ONE, 8, &[2]).await, Outcome::Granted(_)));
+    let handle = node.handle.clone();
+    let held = tokio::spawn(async move { hold(&handle, ONE, 8, 1, &[2]).await });
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    {
+        let mut tables = lock(&world.tables);
+        tables.steal(ShardId(0));
+        tables.away = false;
+    }
+    assert_eq!(held.await.unwrap().outcome, Outcome::Unavailable(Unavailable::Ledger));
+    assert_eq!((node.epoch(0), node.epoch(1)), (None, Some(1)));
+    let refused = select(&node.handle, ONE, 9, &[3]).await;
+    assert_eq!(refused, Outcome::Unavailable(Unavailable::Overloaded));
+    let tables = lock(&world.tables);
+    assert_eq!(tables.reservations.len(), 0, "what it had not written came out fenced");
+    tables.audit();
 }
 
 #[tokio::test(start_paused = true)]

@@ -49,7 +49,8 @@ pub struct Tables {
     pub refused: Option<UserId>,
     /// Every append that was sent.
     pub sent: Vec<Batch>,
-    pub renewals_fail: bool,
+    /// Nobody reaches it.
+    pub away: bool,
     /// Shards whose next renewal finds another owner.
     pub stolen: BTreeSet<ShardId>,
 }
@@ -87,6 +88,12 @@ pub fn lock(tables: &Mutex<Tables>) -> MutexGuard<'_, Tables> {
 impl Tables {
     pub fn is_free(&self, shard: ShardId) -> bool {
         self.leases.get(&shard).is_none_or(|lease| lease.owner == 0)
+    }
+
+    /// Somebody else takes a shard now.
+    pub fn steal(&mut self, shard: ShardId) {
+        let lease = self.leases.get_mut(&shard).unwrap();
+        *lease = Lease { epoch: Epoch(lease.epoch.0 + 1), owner: u64::MAX, expires: Instant::now() + TTL };
     }
 
     /// Every chain is whole, and every active seat has the owner that the events give it.
@@ -282,15 +289,14 @@ impl Ledger for TestLedger {
 
     async fn renew(&self, held: &[(ShardId, Epoch)]) -> Result<Vec<ShardId>, LedgerError> {
         let mut tables = self.tables();
-        if tables.renewals_fail {
+        if tables.away {
             return Err(LedgerError::Unavailable("down".into()));
         }
         let mut still = Vec::new();
         for &(shard, epoch) in held {
             let expires = Instant::now() + TTL;
             if tables.stolen.remove(&shard) {
-                let epoch = Epoch(epoch.0 + 1);
-                tables.leases.insert(shard, Lease { epoch, owner: u64::MAX, expires });
+                tables.steal(shard);
             } else if tables.fence(self.owner, shard, epoch) {
                 tables.leases.insert(shard, Lease { epoch, owner: self.owner, expires });
                 still.push(shard);
@@ -312,6 +318,9 @@ impl Ledger for TestLedger {
     async fn append(&self, batch: &Batch) -> Result<Vec<(ShardId, ShardAnswer)>, AppendError> {
         let (fault, latency) = {
             let mut tables = self.tables();
+            if tables.away {
+                return Err(AppendError::Unknown { reason: "down".into(), rolled_back: false });
+            }
             tables.sent.push(batch.clone());
             (tables.faults.pop_front(), tables.latency)
         };

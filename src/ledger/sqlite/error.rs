@@ -51,7 +51,9 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    pub(super) fn from_io(dir: &Path, error: &io::Error) -> Self {
+    /// A file of the data directory could not be read or written.
+    #[must_use]
+    pub fn from_io(dir: &Path, error: &io::Error) -> Self {
         let (dir, reason) = (dir.to_owned(), error.to_string());
         match error.kind() {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {

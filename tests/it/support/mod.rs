@@ -1,5 +1,6 @@
 //! Starts the real binary on free ports with a data directory of its own, and talks to it as a stranger would.
 
+pub mod disk;
 pub mod http;
 pub mod server;
 

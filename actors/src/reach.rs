@@ -1,0 +1,139 @@
+//! Whether the ledger is away for everybody, so that owners whose renewals fail may go on with clicks.
+//!
+//! Past its deadline a shard may have another owner. Nobody can have become one while no node of the
+//! cluster reaches the ledger, because only the ledger gives leases away. To *reach* it is to have a
+//! renewal answered: a ledger that answers but takes no writes (a full disk, a standby) gives a lease to
+//! nobody either, and is as far away as one that is gone.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// What a configured, not released node last said about the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// Nothing yet: it counts as able to reach the ledger.
+    Silent,
+    Reaches,
+    /// Its renewal failed, at this instant.
+    Away(Instant),
+}
+
+/// Until when clicks go on although leases may have run out: for `within` after the oldest report, while
+/// every node says that the ledger is away.
+#[must_use]
+pub fn clicks_until(reports: &[Report], within: Duration) -> Option<Instant> {
+    let away = |report: &Report| match report {
+        Report::Silent | Report::Reaches => None,
+        Report::Away(at) => Some(*at + within),
+    };
+    reports.iter().map(away).min().flatten()
+}
+
+/// A ledger that does not answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerAway {
+    /// When that was first noticed.
+    pub since: Instant,
+    /// What the last renewal said.
+    pub why: String,
+}
+
+/// What this node knows of the ledger.
+#[derive(Debug)]
+pub(crate) struct Reach {
+    /// Instants are counted from here.
+    base: Instant,
+    /// How old a report may be.
+    within: Duration,
+    /// [`clicks_until`] in microseconds after the base; 0 while the ledger answers.
+    until: AtomicU64,
+    away: Mutex<Option<LedgerAway>>,
+}
+
+impl Reach {
+    pub fn new(base: Instant, within: Duration) -> Self {
+        Self { base, within, until: AtomicU64::new(0), away: Mutex::default() }
+    }
+
+    /// Whether clicks go on at `now` under leases that may have run out.
+    pub fn lets_clicks_go_on(&self, now: Instant) -> bool {
+        micros(now.saturating_duration_since(self.base)) < self.until.load(Ordering::Relaxed)
+    }
+
+    /// A renewal failed at `now`. Whether that is news.
+    pub fn failed(&self, now: Instant, why: String) -> bool {
+        // Alone: itself.
+        let until = clicks_until(&[Report::Away(now)], self.within);
+        let until = until.map_or(0, |until| micros(until.saturating_duration_since(self.base)));
+        self.until.store(until, Ordering::Relaxed);
+        let mut away = self.lock();
+        let since = away.as_ref().map_or(now, |away| away.since);
+        away.replace(LedgerAway { since, why }).is_none()
+    }
+
+    /// The ledger answered. Since when it had not.
+    pub fn answered(&self) -> Option<Instant> {
+        self.until.store(0, Ordering::Relaxed);
+        self.lock().take().map(|away| away.since)
+    }
+
+    /// `None` while the ledger answers.
+    pub fn away(&self) -> Option<LedgerAway> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<LedgerAway>> {
+        self.away.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(crate) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Report::{Away, Reaches, Silent};
+    use super::*;
+
+    const RENEW: Duration = Duration::from_millis(1_500);
+
+    #[test]
+    fn clicks_go_on_while_every_node_has_just_said_that_the_ledger_is_away() {
+        let base = Instant::now();
+        let at = |millis| base + Duration::from_millis(millis);
+        let rows: [(&str, &[Report], Option<u64>); 9] = [
+            ("nobody is configured", &[], None),
+            ("alone, silent", &[Silent], None),
+            ("alone, well", &[Reaches], None),
+            ("alone: itself", &[Away(at(100))], Some(1_600)),
+            ("all", &[Away(at(100)), Away(at(700)), Away(at(300))], Some(1_600)),
+            ("the oldest report counts", &[Away(at(700)), Away(at(50))], Some(1_550)),
+            ("one reaches it", &[Away(at(100)), Reaches], None),
+            ("one is silent", &[Silent, Away(at(100)), Away(at(100))], None),
+            ("nobody says so", &[Silent, Reaches], None),
+        ];
+        for (what, reports, expected) in rows {
+            assert_eq!(clicks_until(reports, RENEW), expected.map(at), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_report_goes_stale_and_an_answer_ends_it() {
+        let base = Instant::now();
+        let at = |millis| base + Duration::from_millis(millis);
+        let reach = Reach::new(base, RENEW);
+        assert!(!reach.lets_clicks_go_on(at(0)));
+        assert!(reach.failed(at(1_000), "refused".into()));
+        assert!(reach.lets_clicks_go_on(at(2_499)) && !reach.lets_clicks_go_on(at(2_500)));
+        assert!(!reach.failed(at(2_000), "no answer".into()), "it is known");
+        assert!(reach.lets_clicks_go_on(at(3_499)) && !reach.lets_clicks_go_on(at(3_500)));
+        assert_eq!(reach.away(), Some(LedgerAway { since: at(1_000), why: "no answer".into() }));
+        assert_eq!(reach.answered(), Some(at(1_000)));
+        assert!(!reach.lets_clicks_go_on(at(3_000)));
+        assert_eq!((reach.away(), reach.answered()), (None, None));
+    }
+}
