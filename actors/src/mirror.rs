@@ -1,34 +1,45 @@
 //! Keeps the mirror's copy of the soft locks close behind memory: one task per node, batches per option.
 //!
-//! A shard notes each change in its option's log and goes on. The task cuts what has gathered while the
-//! previous batch was on its way, at most one per option, and sends what is left of it: a select and
-//! its release inside one batch are nothing. Whatever goes wrong is mended the same way: the shard
-//! hands over all soft locks of the option, and the mirror's copy is replaced.
+//! A shard notes each change in its option's log and goes on. The task works in rounds: what has gathered
+//! in every option while the previous round was on its way is cut and sent together, and of each option
+//! only what is left of it: a select and its release inside one batch are nothing. Whatever goes wrong is
+//! mended the same way: the shard hands over all soft locks of the option, and the mirror's copy is
+//! replaced, beside the rounds, because that may take long. While the mirror is away nothing is noted.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use engine::{Epoch, MirrorOp, OptionId, SeatNo, SoftLock, Time};
-use tokio::sync::Notify;
-use tokio::time::Instant;
+use engine::{Epoch, OptionId, SoftLock, Time};
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::clock::LedgerClock;
 use crate::observe::Metrics;
-use crate::ports::{Mirror, MirrorAnswer, MirrorBatch, MirrorError};
+use crate::ports::{Mirror, MirrorBatch, MirrorError};
 
-/// Changes an option's log holds. A mirror that is away longer than that is rebuilt from memory anyway.
-const LOG_MAX: usize = 1 << 16;
+use self::option::Cut;
+pub use self::option::OptionMirror;
+
+mod option;
+mod seats;
 
 /// How often an option without changes is asked whether the mirror still stands where it should.
 const IDLE_CHECK: Duration = Duration::from_secs(1);
 
-/// How long to wait after the mirror failed: doubles from the first to the second.
+/// How long to wait before a mirror that failed is tried again: doubles from the first to the second.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// A mirror that is silent for so long has failed.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The same for a rebuild, which may be 100,000 soft locks.
+const REBUILD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Rebuilds that are under way at the same time.
+const REBUILDS: usize = 8;
 
 /// What the task wants of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +53,15 @@ pub enum Call {
 /// Reaches the shard of an option. Must not block.
 pub type CallShard = Arc<dyn Fn(Call) + Send + Sync>;
 
+/// Why there is no mirror now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Away {
+    /// Names the server and what it did.
+    pub why: String,
+    /// Whether this process has never reached it.
+    pub since_start: bool,
+}
+
 /// The node's mirroring. Cheap to clone.
 #[derive(Clone)]
 pub struct Mirroring(Arc<Inner>);
@@ -53,56 +73,31 @@ struct Inner {
     options: Mutex<BTreeMap<OptionId, Arc<OptionMirror>>>,
     dirty: Mutex<Vec<Arc<OptionMirror>>>,
     wake: Notify,
-    /// Whether the task has taken something and is not done with it.
-    busy: AtomicBool,
-}
-
-/// One option's log. Its shard writes, the task reads.
-pub struct OptionMirror {
-    option: OptionId,
-    epoch: Epoch,
-    shard: CallShard,
-    log: Mutex<Log>,
-    node: Mirroring,
-}
-
-struct Log {
-    work: Work,
-    /// When the oldest unsent change was made.
-    since: Option<Instant>,
-    /// Where the mirror will stand once everything cut so far is applied.
-    op: u64,
-    /// Seats the mirror has a soft lock for.
-    mirrored: HashSet<SeatNo>,
-    queued: bool,
-    closed: bool,
-}
-
-/// What the task has to do next for an option.
-#[derive(Debug)]
-enum Work {
-    Changes(Vec<MirrorOp>),
-    /// Replace the copy by these soft locks, then go on with changes.
-    Rebuild(Vec<SoftLock>, Vec<MirrorOp>),
-    /// Waiting for the shard to hand over its soft locks; changes made until then are in them.
-    Asked,
-}
-
-/// What is sent in one go.
-struct Cut {
-    previous: u64,
-    op: u64,
-    since: Option<Instant>,
-    locks: Option<Vec<SoftLock>>,
-    changes: Vec<MirrorOp>,
+    /// Rounds and rebuilds that are not answered.
+    under_way: AtomicUsize,
+    rebuilds: Semaphore,
+    /// Options that the mirror failed, until it answers again.
+    lost: Mutex<Vec<Arc<OptionMirror>>>,
+    why: Mutex<Option<String>>,
+    reached: AtomicBool,
 }
 
 impl Mirroring {
     #[must_use]
     pub fn new(port: Arc<dyn Mirror>, clock: LedgerClock, metrics: Metrics) -> Self {
-        metrics.mirror_up().set(1);
-        let (options, dirty, wake, busy) = Default::default();
-        Self(Arc::new(Inner { port, clock, metrics, options, dirty, wake, busy }))
+        let (options, dirty, wake, under_way, lost, reached) = Default::default();
+        let why = Mutex::new(Some("it has not answered yet".to_owned()));
+        let rebuilds = Semaphore::new(REBUILDS);
+        let inner =
+            Inner { port, clock, metrics, options, dirty, wake, under_way, rebuilds, lost, why, reached };
+        Self(Arc::new(inner))
+    }
+
+    /// Why the mirror does not follow; `None` while it does.
+    #[must_use]
+    pub fn away(&self) -> Option<Away> {
+        let why = lock(&self.0.why).clone()?;
+        Some(Away { why, since_start: !self.0.reached.load(Ordering::Relaxed) })
     }
 
     /// Fences lower epochs off an option and reads what the mirror knows of it.
@@ -126,19 +121,10 @@ impl Mirroring {
         locks: Vec<SoftLock>,
         shard: CallShard,
     ) -> Arc<OptionMirror> {
-        let log = Log {
-            work: Work::Asked,
-            since: None,
-            op: 0,
-            mirrored: HashSet::new(),
-            queued: false,
-            closed: false,
-        };
-        let mirror =
-            Arc::new(OptionMirror { option, epoch, shard, log: Mutex::new(log), node: self.clone() });
+        let mirror = Arc::new(OptionMirror::new(option, epoch, shard, self.clone()));
         let before = lock(&self.0.options).insert(option, Arc::clone(&mirror));
         if let Some(before) = before {
-            lock(&before.log).closed = true;
+            before.close();
         }
         mirror.rebuild(locks);
         mirror
@@ -147,183 +133,221 @@ impl Mirroring {
     /// Stops mirroring an option, unless somebody newer has opened it since.
     pub fn close(&self, option: OptionId, epoch: Epoch) {
         let mut options = lock(&self.0.options);
-        if options.get(&option).is_some_and(|mirror| mirror.epoch <= epoch)
+        if options.get(&option).is_some_and(|mirror| mirror.epoch() <= epoch)
             && let Some(mirror) = options.remove(&option)
         {
-            lock(&mirror.log).closed = true;
+            mirror.close();
         }
     }
 
     /// Whether everything noted has been sent.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        lock(&self.0.dirty).is_empty() && !self.0.busy.load(Ordering::Relaxed)
+        lock(&self.0.dirty).is_empty() && self.0.under_way.load(Ordering::Relaxed) == 0
     }
 
     /// The task. Runs until it is dropped.
     pub async fn run(self) {
+        let mut checks = tokio::time::interval(IDLE_CHECK);
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let linger = self.0.port.linger();
+        let mut rebuilds = JoinSet::new();
         let mut back_off = BACK_OFF.0;
-        let mut next_check = Instant::now() + IDLE_CHECK;
+        let mut retry = None;
         loop {
-            let checks = tokio::time::timeout_at(next_check, self.0.wake.notified()).await.is_err();
-            self.0.busy.store(true, Ordering::Relaxed);
-            let work = if checks {
-                next_check = Instant::now() + IDLE_CHECK;
-                lock(&self.0.options).values().cloned().collect()
-            } else {
-                // Whoever is ready to run may add to the batches: no timer, fuller batches under load.
-                tokio::task::yield_now().await;
-                std::mem::take(&mut *lock(&self.0.dirty))
+            let due = tokio::select! {
+                () = self.0.wake.notified() => Due::Changes,
+                _ = checks.tick() => Due::Check,
+                () = until(retry) => Due::Retry,
             };
-            let mut failed = Vec::new();
-            for mirror in work {
-                let flushed = tokio::time::timeout(FLUSH_TIMEOUT, self.flush(&mirror)).await;
-                if let Err(error) = flushed.unwrap_or_else(|_| Err(MirrorError("time-out".into()))) {
-                    tracing::warn!(option = mirror.option.0, %error, "the mirror is away");
-                    failed.push(mirror);
+            while rebuilds.try_join_next().is_some() {}
+            match due {
+                Due::Changes => {
+                    if linger.is_zero() {
+                        // Whoever is ready to run may add to the batches: no timer, fuller batches under load.
+                        tokio::task::yield_now().await;
+                    } else {
+                        tokio::time::sleep(linger).await;
+                    }
+                    let dirty = std::mem::take(&mut *lock(&self.0.dirty));
+                    self.round(dirty, &mut rebuilds).await;
+                }
+                Due::Check if retry.is_some() => {}
+                Due::Check => {
+                    self.check(&mut rebuilds).await;
+                    if self.away().is_none() {
+                        back_off = BACK_OFF.0;
+                    }
+                }
+                Due::Retry => {
+                    retry = None;
+                    self.find_again().await;
                 }
             }
-            self.0.busy.store(false, Ordering::Relaxed);
-            self.0.metrics.mirror_up().set(i64::from(failed.is_empty()));
-            if failed.is_empty() {
-                back_off = BACK_OFF.0;
-                continue;
+            if retry.is_none() && self.away().is_some() {
+                retry = Some(Instant::now() + back_off);
+                back_off = (back_off * 2).min(BACK_OFF.1);
             }
-            tokio::time::sleep(back_off).await;
-            back_off = (back_off * 2).min(BACK_OFF.1);
-            // Whether the last batch arrived is unknown, and the mirror may come back empty.
-            failed.iter().for_each(|mirror| mirror.ask_rebuild());
         }
     }
 
-    /// Sends what an option has gathered; asks an idle one where it stands.
-    async fn flush(&self, mirror: &OptionMirror) -> Result<(), MirrorError> {
-        let Some(cut) = mirror.cut() else { return Ok(()) };
-        let Inner { port, clock, metrics, .. } = &*self.0;
-        let (option, epoch) = (mirror.option, mirror.epoch);
-        let mut position = cut.previous;
-        if let Some(locks) = &cut.locks {
-            position += 1;
-            let answer = port.rebuild(option, epoch, position, locks).await?;
-            if !mirror.accept(answer) {
-                return Ok(());
-            }
-        }
-        if cut.locks.is_none() || !cut.changes.is_empty() {
-            metrics.mirror_backlog().inc_by(cut.changes.len().try_into().unwrap_or(i64::MAX));
-            let sent = cut.changes.len();
-            let batch =
-                MirrorBatch { epoch, previous: position, op: cut.op, now: clock.now(), changes: cut.changes };
-            let answer = port.apply(option, &batch).await;
-            metrics.mirror_backlog().dec_by(sent.try_into().unwrap_or(i64::MAX));
-            if !mirror.accept(answer?) {
-                return Ok(());
-            }
-        }
-        if let Some(since) = cut.since {
-            metrics.mirror_lag_seconds().observe(since.elapsed().as_secs_f64());
-        }
-        Ok(())
+    fn queue(&self, mirror: &Arc<OptionMirror>) {
+        lock(&self.0.dirty).push(Arc::clone(mirror));
+        self.0.wake.notify_one();
     }
-}
 
-impl OptionMirror {
-    /// Notes a change of the shard. Changes come in the order in which they were made.
-    pub fn push(self: &Arc<Self>, change: MirrorOp) {
-        let mut log = lock(&self.log);
-        let changes = match &mut log.work {
-            Work::Changes(changes) | Work::Rebuild(_, changes) => changes,
-            Work::Asked => return,
-        };
-        if changes.len() == LOG_MAX {
-            drop(log);
-            self.ask_rebuild();
+    /// Sends what these options have gathered, all together; asks those without changes where they stand.
+    async fn round(&self, mirrors: Vec<Arc<OptionMirror>>, rebuilds: &mut JoinSet<()>) {
+        let Inner { port, clock, metrics, under_way, .. } = &*self.0;
+        let _under_way = UnderWay::begin(under_way);
+        let now = clock.now();
+        let (mut batches, mut sent) = (Vec::new(), Vec::new());
+        for mirror in mirrors {
+            match mirror.cut(now) {
+                None => {}
+                Some((Cut::Changes(batch), since)) => {
+                    batches.push(batch);
+                    sent.push((mirror, since));
+                }
+                Some((Cut::Rebuild { op, locks }, since)) => {
+                    rebuilds.spawn(self.clone().rebuild(mirror, op, locks, since));
+                }
+            }
+        }
+        if batches.is_empty() {
             return;
         }
-        changes.push(change);
-        log.since.get_or_insert_with(Instant::now);
-        self.queue(&mut log);
-    }
-
-    /// Takes all soft locks of the option as they are now, instead of the changes noted so far.
-    pub fn rebuild(self: &Arc<Self>, locks: Vec<SoftLock>) {
-        let mut log = lock(&self.log);
-        log.work = Work::Rebuild(locks, Vec::new());
-        log.since.get_or_insert_with(Instant::now);
-        self.queue(&mut log);
-    }
-
-    /// Gives up on the changes noted so far.
-    fn ask_rebuild(&self) {
-        let mut log = lock(&self.log);
-        if !log.closed && !matches!(log.work, Work::Asked) {
-            log.work = Work::Asked;
-            drop(log);
-            (self.shard)(Call::Rebuild(self.option));
-        }
-    }
-
-    fn queue(self: &Arc<Self>, log: &mut Log) {
-        if !log.queued {
-            log.queued = true;
-            lock(&self.node.0.dirty).push(Arc::clone(self));
-            self.node.0.wake.notify_one();
-        }
-    }
-
-    /// Takes everything noted so far; `None` when there is nothing to say.
-    fn cut(&self) -> Option<Cut> {
-        let mut log = lock(&self.log);
-        log.queued = false;
-        if log.closed || matches!(log.work, Work::Asked) {
-            return None;
-        }
-        let (locks, changes) = match std::mem::replace(&mut log.work, Work::Changes(Vec::new())) {
-            Work::Rebuild(locks, changes) => (Some(locks), changes),
-            Work::Changes(changes) => (None, changes),
-            Work::Asked => return None,
-        };
-        if let Some(locks) = &locks {
-            log.mirrored = locks.iter().map(|lock| lock.seat).collect();
-        }
-        let changes = coalesce(changes, &mut log.mirrored);
-        let previous = log.op;
-        log.op += u64::from(locks.is_some()) + u64::from(!changes.is_empty());
-        Some(Cut { previous, op: log.op, since: log.since.take(), locks, changes })
-    }
-
-    /// Whether all is well; otherwise what to do about it is under way.
-    fn accept(&self, answer: MirrorAnswer) -> bool {
-        match answer {
-            MirrorAnswer::Applied => return true,
-            MirrorAnswer::Gap => self.ask_rebuild(),
-            MirrorAnswer::Fenced => {
-                lock(&self.log).closed = true;
-                (self.shard)(Call::Fenced(self.option));
+        let changes: usize = batches.iter().map(|batch: &MirrorBatch| batch.changes.len()).sum();
+        let changes = i64::try_from(changes).unwrap_or(i64::MAX);
+        metrics.mirror_backlog().inc_by(changes);
+        let answers = tokio::time::timeout(ANSWER_TIMEOUT, port.apply(&batches)).await;
+        metrics.mirror_backlog().dec_by(changes);
+        let silent = || vec![Err(MirrorError("it does not answer".into())); sent.len()];
+        let mut failed = None;
+        for ((mirror, since), answer) in sent.iter().zip(answers.unwrap_or_else(|_| silent())) {
+            match answer {
+                Ok(answer) => self.answered(mirror.accept(answer), *since),
+                Err(error) => {
+                    self.lose(mirror);
+                    failed = Some(error);
+                }
             }
         }
-        false
+        match failed {
+            Some(error) => self.failed(&error),
+            None => self.follows(),
+        }
+    }
+
+    fn answered(&self, well: bool, since: Option<Instant>) {
+        if let Some(since) = since.filter(|_| well) {
+            self.0.metrics.mirror_lag_seconds().observe(since.elapsed().as_secs_f64());
+        }
+    }
+
+    /// Replaces an option's copy.
+    async fn rebuild(self, mirror: Arc<OptionMirror>, op: u64, locks: Vec<SoftLock>, since: Option<Instant>) {
+        let Inner { port, clock, under_way, rebuilds, .. } = &*self.0;
+        let _under_way = UnderWay::begin(under_way);
+        // The semaphore is never closed; without a permit there is only less order.
+        let _turn = rebuilds.acquire().await;
+        let (option, epoch, now) = (mirror.option, mirror.epoch(), clock.now());
+        let rebuilt =
+            tokio::time::timeout(REBUILD_TIMEOUT, port.rebuild(option, epoch, op, now, &locks)).await;
+        match rebuilt.unwrap_or_else(|_| Err(MirrorError("a rebuild takes for ever".into()))) {
+            Ok(answer) => {
+                self.answered(mirror.accept(answer), since);
+                self.follows();
+            }
+            Err(error) => {
+                self.lose(&mirror);
+                self.failed(&error);
+            }
+        }
+        mirror.rebuilt();
+    }
+
+    /// Asks every option where the mirror stands, and a node without options whether there is a mirror.
+    async fn check(&self, rebuilds: &mut JoinSet<()>) {
+        let all: Vec<_> = lock(&self.0.options).values().cloned().collect();
+        if all.is_empty() {
+            self.find_again().await;
+        } else {
+            self.round(all, rebuilds).await;
+        }
+    }
+
+    /// Whether the mirror is back: the options it failed are then rebuilt from memory. Whether their last
+    /// batches arrived is unknown, and it may have come back empty.
+    async fn find_again(&self) {
+        let ping = tokio::time::timeout(ANSWER_TIMEOUT, self.0.port.ping()).await;
+        match ping.unwrap_or_else(|_| Err(MirrorError("it does not answer".into()))) {
+            Ok(()) => {
+                let lost = std::mem::take(&mut *lock(&self.0.lost));
+                lost.iter().for_each(|mirror| mirror.find_again());
+                self.follows();
+            }
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn lose(&self, mirror: &Arc<OptionMirror>) {
+        mirror.lose();
+        let mut lost = lock(&self.0.lost);
+        if !lost.iter().any(|known| Arc::ptr_eq(known, mirror)) {
+            lost.push(Arc::clone(mirror));
+        }
+    }
+
+    fn failed(&self, error: &MirrorError) {
+        self.0.metrics.mirror_up().set(0);
+        let mut why = lock(&self.0.why);
+        if why.as_ref() != Some(&error.0) {
+            tracing::warn!(%error, "sales go on; soft locks are not mirrored");
+            *why = Some(error.0.clone());
+        }
+        // The task may be waiting for something else than the next try.
+        self.0.wake.notify_one();
+    }
+
+    /// The mirror answers for everything that it is asked for.
+    fn follows(&self) {
+        if lock(&self.0.lost).is_empty() && lock(&self.0.why).take().is_some() {
+            tracing::info!("the mirror follows");
+            self.0.reached.store(true, Ordering::Relaxed);
+            self.0.metrics.mirror_up().set(1);
+        }
     }
 }
 
-/// The last change of each seat, without those that undo what the mirror never saw.
-fn coalesce(mut changes: Vec<MirrorOp>, mirrored: &mut HashSet<SeatNo>) -> Vec<MirrorOp> {
-    let seat = |change: &MirrorOp| match change {
-        MirrorOp::Lock(lock) => lock.seat,
-        MirrorOp::Unlock { seat, .. } => *seat,
-    };
-    // Stable, so that of each seat's changes the last stays last; reversed, the first one is kept.
-    changes.reverse();
-    changes.sort_by_key(seat);
-    changes.dedup_by_key(|change| seat(change));
-    changes.retain(|change| match change {
-        MirrorOp::Lock(lock) => {
-            mirrored.insert(lock.seat);
-            true
-        }
-        MirrorOp::Unlock { seat, .. } => mirrored.remove(seat),
-    });
-    changes
+/// Why the task has woken up.
+enum Due {
+    Changes,
+    Check,
+    Retry,
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Counts while it lives.
+struct UnderWay<'a>(&'a AtomicUsize);
+
+impl<'a> UnderWay<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -4,6 +4,8 @@
 //! the entries and will never take them; *unknown* is everything else, also what was surely rolled
 //! back for want of time or space: the same bytes are then written again until the answer is definite.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use engine::entry::Restored;
 use engine::{
@@ -103,8 +105,12 @@ pub enum LedgerError {
 /// The crash-recovery copy of the soft locks. It is never asked for a decision.
 #[async_trait]
 pub trait Mirror: Send + Sync + 'static {
-    /// Applies the changes if the mirror stands exactly at (`epoch`, `previous`).
-    async fn apply(&self, option: OptionId, batch: &MirrorBatch) -> Result<MirrorAnswer, MirrorError>;
+    /// Whether the mirror can be reached; the error names the server and says why not.
+    async fn ping(&self) -> Result<(), MirrorError>;
+
+    /// Applies each batch if the mirror stands exactly at its (`epoch`, `previous`). At most one batch per
+    /// option; one answer per batch, in their order.
+    async fn apply(&self, batches: &[MirrorBatch]) -> Vec<Result<MirrorAnswer, MirrorError>>;
 
     /// Replaces an option's copy by `locks` and stands at (`epoch`, `op`) then.
     async fn rebuild(
@@ -112,6 +118,7 @@ pub trait Mirror: Send + Sync + 'static {
         option: OptionId,
         epoch: Epoch,
         op: u64,
+        now: Time,
         locks: &[SoftLock],
     ) -> Result<MirrorAnswer, MirrorError>;
 
@@ -122,11 +129,15 @@ pub trait Mirror: Send + Sync + 'static {
         epoch: Epoch,
         now: Time,
     ) -> Result<Vec<SoftLock>, MirrorError>;
+
+    /// How long changes should gather before they are sent; nothing where the way there takes its time.
+    fn linger(&self) -> Duration;
 }
 
-/// Changes of one option since `previous`.
+/// Changes of one option since `previous`. One without changes asks whether the mirror stands there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MirrorBatch {
+    pub option: OptionId,
     pub epoch: Epoch,
     pub previous: u64,
     pub op: u64,

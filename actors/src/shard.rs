@@ -1,7 +1,7 @@
 //! A shard's actor: receive → step → perform the effects, with no `.await` in between. Not one `if`
 //! about a seat.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -107,7 +107,8 @@ pub struct Serving {
     me: ActorRef<Message>,
     effects: Effects,
     replies: Replies,
-    outlets: HashMap<OptionId, Outlet>,
+    /// By option.
+    outlets: Vec<(OptionId, Outlet)>,
     /// Whether an option is on its way into the ledger, so that its outlet must be opened.
     options_due: bool,
     wake: Wake,
@@ -129,7 +130,7 @@ impl Actor for ShardActor {
             me,
             effects: Effects::new(),
             replies: Replies::default(),
-            outlets: HashMap::new(),
+            outlets: Vec::new(),
             options_due: false,
             clicks: 0,
         };
@@ -176,7 +177,7 @@ impl Serving {
                 let _waits = reply.send(self.start.shard.load().pending + self.replies.len());
             }
             Message::Mirror(Call::Rebuild(option)) => {
-                if let Some(outlet) = self.outlets.get(&option) {
+                if let Some(outlet) = self.outlet(option) {
                     outlet.mirror.rebuild(self.start.shard.soft_locks(option).collect());
                 }
             }
@@ -249,7 +250,7 @@ impl Serving {
 
     fn publish(&self, now: Instant, change: SeatChange) {
         // Every option of the shard has an outlet before its first change.
-        if let Some(outlet) = self.outlets.get(&change.option) {
+        if let Some(outlet) = self.outlet(change.option) {
             outlet.feed.apply(now, &change);
         }
     }
@@ -259,9 +260,14 @@ impl Serving {
             MirrorOp::Lock(lock) => lock.option,
             MirrorOp::Unlock { option, .. } => option,
         };
-        if let Some(outlet) = self.outlets.get(&option) {
+        if let Some(outlet) = self.outlet(option) {
             outlet.mirror.push(op);
         }
+    }
+
+    fn outlet(&self, option: OptionId) -> Option<&Outlet> {
+        let place = self.outlets.binary_search_by_key(&option, |(option, _)| *option).ok()?;
+        Some(&self.outlets[place].1)
     }
 
     /// Opens feed and mirror of the options that have none yet.
@@ -271,9 +277,9 @@ impl Serving {
         let mut served = self.start.options.lock().unwrap_or_else(PoisonError::into_inner);
         for view in shard.options() {
             let option = view.option;
-            if self.outlets.contains_key(&option) {
+            let Err(place) = self.outlets.binary_search_by_key(&option, |(option, _)| *option) else {
                 continue;
-            }
+            };
             let feed = self.start.hub.open(option, epoch, view.feed_seq, shard.seat_states(option));
             let me = self.me.clone();
             let call = Arc::new(move |call| {
@@ -281,7 +287,7 @@ impl Serving {
                 let _lives = me.send_message(Message::Mirror(call));
             });
             let mirror = self.start.mirror.open(option, epoch, shard.soft_locks(option).collect(), call);
-            self.outlets.insert(option, Outlet { feed, mirror });
+            self.outlets.insert(place, (option, Outlet { feed, mirror }));
             served.insert(option);
         }
     }

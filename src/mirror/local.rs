@@ -1,6 +1,8 @@
 //! The mirror of a single process: it survives a shard's actor, not the process.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::time::Duration;
 
 use actors::ports::{Mirror, MirrorAnswer, MirrorBatch, MirrorError};
 use async_trait::async_trait;
@@ -14,18 +16,20 @@ pub struct LocalMirror {
     copies: DashMap<OptionId, OptionCopy>,
 }
 
+type Locks = HashMap<SeatNo, SoftLock, BuildHasherDefault<SeatHasher>>;
+
 #[derive(Debug)]
 struct OptionCopy {
     epoch: Epoch,
     op: u64,
     /// Those that run out are unlocked by their shard. A shard that died unlocks nothing, but its
     /// successor reads only what has not run out, and rebuilds the copy.
-    locks: HashMap<SeatNo, SoftLock>,
+    locks: Locks,
 }
 
 impl OptionCopy {
     fn at(epoch: Epoch, op: u64) -> Self {
-        Self { epoch, op, locks: HashMap::new() }
+        Self { epoch, op, locks: Locks::default() }
     }
 }
 
@@ -34,22 +38,19 @@ impl LocalMirror {
     pub fn new() -> Self {
         Self::default()
     }
-}
 
-#[async_trait]
-impl Mirror for LocalMirror {
-    async fn apply(&self, option: OptionId, batch: &MirrorBatch) -> Result<MirrorAnswer, MirrorError> {
-        let Some(mut copy) = self.copies.get_mut(&option) else {
-            return Ok(MirrorAnswer::Gap);
+    fn apply_one(&self, batch: &MirrorBatch) -> MirrorAnswer {
+        let Some(mut copy) = self.copies.get_mut(&batch.option) else {
+            return MirrorAnswer::Gap;
         };
         if copy.epoch > batch.epoch {
-            return Ok(MirrorAnswer::Fenced);
+            return MirrorAnswer::Fenced;
         }
         if copy.epoch == batch.epoch && copy.op >= batch.op {
-            return Ok(MirrorAnswer::Applied);
+            return MirrorAnswer::Applied;
         }
         if (copy.epoch, copy.op) != (batch.epoch, batch.previous) {
-            return Ok(MirrorAnswer::Gap);
+            return MirrorAnswer::Gap;
         }
         copy.op = batch.op;
         for change in &batch.changes {
@@ -58,7 +59,39 @@ impl Mirror for LocalMirror {
                 MirrorOp::Unlock { seat, .. } => copy.locks.remove(seat),
             };
         }
-        Ok(MirrorAnswer::Applied)
+        MirrorAnswer::Applied
+    }
+}
+
+/// Spreads seat numbers, which are dense and nobody's choice.
+#[derive(Debug, Default)]
+struct SeatHasher(u64);
+
+impl Hasher for SeatHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u32(u32::from(*byte));
+        }
+    }
+
+    fn write_u32(&mut self, seat: u32) {
+        let mixed = (self.0 ^ u64::from(seat)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ (mixed >> 32);
+    }
+}
+
+#[async_trait]
+impl Mirror for LocalMirror {
+    async fn ping(&self) -> Result<(), MirrorError> {
+        Ok(())
+    }
+
+    async fn apply(&self, batches: &[MirrorBatch]) -> Vec<Result<MirrorAnswer, MirrorError>> {
+        batches.iter().map(|batch| Ok(self.apply_one(batch))).collect()
     }
 
     async fn rebuild(
@@ -66,6 +99,7 @@ impl Mirror for LocalMirror {
         option: OptionId,
         epoch: Epoch,
         op: u64,
+        _: Time,
         locks: &[SoftLock],
     ) -> Result<MirrorAnswer, MirrorError> {
         let mut fresh = OptionCopy::at(epoch, op);
@@ -105,6 +139,11 @@ impl Mirror for LocalMirror {
             copy.op = 0;
         }
         Ok(copy.locks.values().filter(|lock| lock.expires_at > now).copied().collect())
+    }
+
+    /// What waits in the log survives what the copy survives, and a batch costs more than a change.
+    fn linger(&self) -> Duration {
+        Duration::from_millis(1)
     }
 }
 

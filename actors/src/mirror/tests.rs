@@ -3,10 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use engine::UserId;
+use engine::{MirrorOp, SeatNo, UserId};
 use tokio::sync::mpsc;
 
+use super::option::LOG_MAX;
 use super::*;
+use crate::ports::MirrorAnswer;
 
 const OPTION: OptionId = OptionId(7);
 
@@ -18,6 +20,8 @@ struct Book {
     batches: Mutex<Vec<Vec<MirrorOp>>>,
     /// How many calls fail before one works.
     fail: AtomicU64,
+    /// Rebuilds wait for this.
+    hold: Mutex<Option<Arc<Notify>>>,
 }
 
 impl Book {
@@ -31,9 +35,8 @@ impl Book {
     }
 }
 
-#[async_trait]
-impl Mirror for Book {
-    async fn apply(&self, _: OptionId, batch: &MirrorBatch) -> Result<MirrorAnswer, MirrorError> {
+impl Book {
+    fn apply_one(&self, batch: &MirrorBatch) -> Result<MirrorAnswer, MirrorError> {
         self.check()?;
         let mut stands = lock(&self.stands);
         match *stands {
@@ -43,7 +46,9 @@ impl Mirror for Book {
             _ => return Ok(MirrorAnswer::Gap),
         }
         *stands = Some((batch.epoch, batch.op));
-        lock(&self.batches).push(batch.changes.clone());
+        if !batch.changes.is_empty() {
+            lock(&self.batches).push(batch.changes.clone());
+        }
         for change in &batch.changes {
             match change {
                 MirrorOp::Lock(soft_lock) => drop(lock(&self.locks).insert(soft_lock.seat, *soft_lock)),
@@ -52,14 +57,30 @@ impl Mirror for Book {
         }
         Ok(MirrorAnswer::Applied)
     }
+}
+
+#[async_trait]
+impl Mirror for Book {
+    async fn ping(&self) -> Result<(), MirrorError> {
+        self.check()
+    }
+
+    async fn apply(&self, batches: &[MirrorBatch]) -> Vec<Result<MirrorAnswer, MirrorError>> {
+        batches.iter().map(|batch| self.apply_one(batch)).collect()
+    }
 
     async fn rebuild(
         &self,
         _: OptionId,
         epoch: Epoch,
         op: u64,
+        _: Time,
         locks: &[SoftLock],
     ) -> Result<MirrorAnswer, MirrorError> {
+        let hold = lock(&self.hold).clone();
+        if let Some(hold) = hold {
+            hold.notified().await;
+        }
         self.check()?;
         let mut stands = lock(&self.stands);
         if stands.is_some_and(|(stored, _)| stored > epoch) {
@@ -72,6 +93,10 @@ impl Mirror for Book {
 
     async fn take_over(&self, _: OptionId, _: Epoch, _: Time) -> Result<Vec<SoftLock>, MirrorError> {
         Ok(Vec::new())
+    }
+
+    fn linger(&self) -> Duration {
+        Duration::ZERO
     }
 }
 
@@ -115,7 +140,7 @@ async fn follows_memory_and_cancels_out() {
     option.push(unlock(1));
     settle().await;
     assert_eq!(book.seats(), [2]);
-    assert_eq!(*lock(&book.batches), [vec![unlock(1), MirrorOp::Lock(soft_lock(2))]]);
+    assert_eq!(*lock(&book.batches), [vec![unlock(1), MirrorOp::Lock(soft_lock(2))]], "3 is nothing");
 }
 
 #[tokio::test(start_paused = true)]
@@ -135,21 +160,55 @@ async fn a_wiped_mirror_is_noticed_without_a_change_and_rebuilt() {
     assert_eq!(book.seats(), [2]);
 }
 
+/// Nobody scans its seats for a mirror that is away: the shard is asked once, when it is back.
 #[tokio::test(start_paused = true)]
 async fn an_outage_ends_in_a_rebuild() {
     let book = Arc::new(Book::default());
     let (mirroring, shard, mut calls) = start(&book);
     let option = mirroring.open(OPTION, Epoch(1), Vec::new(), shard);
     settle().await;
+    assert_eq!(mirroring.away(), None);
     book.fail.store(3, Ordering::SeqCst);
     option.push(MirrorOp::Lock(soft_lock(4)));
-    for _ in 0..3 {
-        assert_eq!(calls.recv().await, Some(Call::Rebuild(OPTION)));
-        option.rebuild(vec![soft_lock(4)]);
-    }
+    settle().await;
+    assert_eq!(mirroring.away(), Some(Away { why: "asked to fail".to_owned(), since_start: false }));
+    assert_eq!(calls.recv().await, Some(Call::Rebuild(OPTION)));
+    assert_eq!(book.fail.load(Ordering::SeqCst), 0);
+    option.rebuild(vec![soft_lock(4)]);
     settle().await;
     assert_eq!(book.seats(), [4]);
-    assert_eq!(book.fail.load(Ordering::SeqCst), 0);
+    assert_eq!(mirroring.away(), None);
+    assert!(calls.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mirror_that_was_never_reached_says_so() {
+    let book = Arc::new(Book::default());
+    book.fail.store(4, Ordering::SeqCst);
+    let (mirroring, ..) = start(&book);
+    settle().await;
+    assert!(mirroring.away().is_some_and(|away| away.since_start));
+    tokio::time::sleep(BACK_OFF.0 * 16).await;
+    assert_eq!(mirroring.away(), None);
+}
+
+/// Another option, and changes of its own, do not wait for a long rebuild; its own go after it.
+#[tokio::test(start_paused = true)]
+async fn a_rebuild_holds_nobody_up() {
+    let book = Arc::new(Book::default());
+    let turn = Arc::new(Notify::new());
+    *lock(&book.hold) = Some(Arc::clone(&turn));
+    let (mirroring, shard, _calls) = start(&book);
+    let option = mirroring.open(OPTION, Epoch(1), vec![soft_lock(1)], shard);
+    settle().await;
+    option.push(MirrorOp::Lock(soft_lock(2)));
+    settle().await;
+    assert!(!mirroring.is_idle());
+    assert_eq!(book.seats(), [0u32; 0]);
+    turn.notify_one();
+    settle().await;
+    assert_eq!(book.seats(), [1, 2]);
+    assert!(mirroring.is_idle());
 }
 
 #[tokio::test(start_paused = true)]

@@ -43,13 +43,10 @@ impl TestMirror {
     pub fn wipe(&self, option: OptionId) {
         self.0.lock().unwrap().remove(&option);
     }
-}
 
-#[async_trait]
-impl Mirror for TestMirror {
-    async fn apply(&self, option: OptionId, batch: &MirrorBatch) -> Result<MirrorAnswer, MirrorError> {
+    fn apply_one(&self, batch: &MirrorBatch) -> Result<MirrorAnswer, MirrorError> {
         let mut copies = self.0.lock().unwrap();
-        let Some(copy) = copies.get_mut(&option) else { return Ok(MirrorAnswer::Gap) };
+        let Some(copy) = copies.get_mut(&batch.option) else { return Ok(MirrorAnswer::Gap) };
         if copy.at.0 > batch.epoch {
             return Ok(MirrorAnswer::Fenced);
         }
@@ -68,12 +65,28 @@ impl Mirror for TestMirror {
         copy.at = (batch.epoch, batch.op);
         Ok(MirrorAnswer::Applied)
     }
+}
+
+#[async_trait]
+impl Mirror for TestMirror {
+    async fn ping(&self) -> Result<(), MirrorError> {
+        Ok(())
+    }
+
+    async fn apply(&self, batches: &[MirrorBatch]) -> Vec<Result<MirrorAnswer, MirrorError>> {
+        batches.iter().map(|batch| self.apply_one(batch)).collect()
+    }
+
+    fn linger(&self) -> Duration {
+        Duration::ZERO
+    }
 
     async fn rebuild(
         &self,
         option: OptionId,
         epoch: Epoch,
         op: u64,
+        _: Time,
         locks: &[SoftLock],
     ) -> Result<MirrorAnswer, MirrorError> {
         let mut copies = self.0.lock().unwrap();

@@ -15,7 +15,11 @@ fn lock(seat: u32, expires_at: i64) -> SoftLock {
 }
 
 fn batch(epoch: u64, previous: u64, op: u64, changes: Vec<MirrorOp>) -> MirrorBatch {
-    MirrorBatch { epoch: Epoch(epoch), previous, op, now: Time(10), changes }
+    MirrorBatch { option: OPTION, epoch: Epoch(epoch), previous, op, now: Time(10), changes }
+}
+
+async fn apply(mirror: &LocalMirror, batch: MirrorBatch) -> MirrorAnswer {
+    mirror.apply(&[batch]).await.remove(0).unwrap()
 }
 
 fn locks(seat: u32) -> Vec<MirrorOp> {
@@ -49,8 +53,8 @@ async fn writes_are_applied_only_where_they_belong() {
     ];
     for (epoch, previous, op, answer, after) in rows {
         let mirror = LocalMirror::new();
-        mirror.rebuild(OPTION, Epoch(3), 5, &[lock(1, 100)]).await.unwrap();
-        let got = mirror.apply(OPTION, &batch(epoch, previous, op, locks(2))).await.unwrap();
+        mirror.rebuild(OPTION, Epoch(3), 5, Time(0), &[lock(1, 100)]).await.unwrap();
+        let got = apply(&mirror, batch(epoch, previous, op, locks(2))).await;
         assert_eq!(got, answer, "apply {epoch}.{previous}->{op}");
         assert_eq!(seats(&mirror, 3).await, after, "after {epoch}.{previous}->{op}");
     }
@@ -60,7 +64,7 @@ async fn writes_are_applied_only_where_they_belong() {
 async fn only_a_rebuild_creates_a_copy() {
     let mirror = LocalMirror::new();
     assert_eq!(seats(&mirror, 1).await, [0u32; 0]);
-    assert_eq!(mirror.apply(OPTION, &batch(1, 0, 1, locks(2))).await.unwrap(), MirrorAnswer::Gap);
+    assert_eq!(apply(&mirror, batch(1, 0, 1, locks(2))).await, MirrorAnswer::Gap);
     assert_eq!(seats(&mirror, 1).await, [0u32; 0]);
 }
 
@@ -76,8 +80,8 @@ async fn rebuilds() {
     ];
     for (epoch, op, answer, after) in rows {
         let mirror = LocalMirror::new();
-        mirror.rebuild(OPTION, Epoch(3), 5, &[lock(1, 100)]).await.unwrap();
-        let got = mirror.rebuild(OPTION, Epoch(epoch), op, &[lock(9, 100)]).await.unwrap();
+        mirror.rebuild(OPTION, Epoch(3), 5, Time(0), &[lock(1, 100)]).await.unwrap();
+        let got = mirror.rebuild(OPTION, Epoch(epoch), op, Time(0), &[lock(9, 100)]).await.unwrap();
         assert_eq!(got, answer, "rebuild {epoch}.{op}");
         assert_eq!(seats(&mirror, 4).await, after, "after {epoch}.{op}");
     }
@@ -86,27 +90,27 @@ async fn rebuilds() {
 #[tokio::test]
 async fn take_over_fences_the_old_owner_and_keeps_the_locks() {
     let mirror = LocalMirror::new();
-    mirror.rebuild(OPTION, Epoch(3), 5, &[lock(1, 100), lock(2, 10)]).await.unwrap();
+    mirror.rebuild(OPTION, Epoch(3), 5, Time(0), &[lock(1, 100), lock(2, 10)]).await.unwrap();
     assert_eq!(seats(&mirror, 4).await, [1], "seat 2 ran out at 10");
-    assert_eq!(mirror.apply(OPTION, &batch(3, 5, 6, locks(3))).await.unwrap(), MirrorAnswer::Fenced);
-    assert_eq!(mirror.rebuild(OPTION, Epoch(3), 6, &[]).await.unwrap(), MirrorAnswer::Fenced);
+    assert_eq!(apply(&mirror, batch(3, 5, 6, locks(3))).await, MirrorAnswer::Fenced);
+    assert_eq!(mirror.rebuild(OPTION, Epoch(3), 6, Time(0), &[]).await.unwrap(), MirrorAnswer::Fenced);
     assert!(mirror.take_over(OPTION, Epoch(3), Time(10)).await.is_err());
     assert_eq!(seats(&mirror, 4).await, [1]);
-    assert_eq!(mirror.apply(OPTION, &batch(4, 0, 1, locks(3))).await.unwrap(), MirrorAnswer::Applied);
+    assert_eq!(apply(&mirror, batch(4, 0, 1, locks(3))).await, MirrorAnswer::Applied);
     assert_eq!(seats(&mirror, 4).await, [1, 3]);
 }
 
 #[tokio::test]
 async fn unlocks_renewals_and_expiry() {
     let mirror = LocalMirror::new();
-    mirror.rebuild(OPTION, Epoch(1), 0, &[lock(1, 11), lock(2, 11), lock(3, 11)]).await.unwrap();
+    mirror.rebuild(OPTION, Epoch(1), 0, Time(0), &[lock(1, 11), lock(2, 11), lock(3, 11)]).await.unwrap();
     let changes = vec![
         MirrorOp::Lock(lock(1, 500)), // renewed
         MirrorOp::Unlock { option: OPTION, seat: SeatNo(2) },
         MirrorOp::Unlock { option: OPTION, seat: SeatNo(8) }, // was never there
     ];
     let write = MirrorBatch { now: Time(11), ..batch(1, 0, 1, changes) };
-    assert_eq!(mirror.apply(OPTION, &write).await.unwrap(), MirrorAnswer::Applied);
+    assert_eq!(apply(&mirror, write).await, MirrorAnswer::Applied);
     assert_eq!(seats_at(&mirror, 1, 10).await, [1, 3], "2 was unlocked");
     assert_eq!(seats_at(&mirror, 1, 11).await, [1], "3 has run out");
 }

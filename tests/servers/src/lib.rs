@@ -6,6 +6,8 @@
 
 mod postgres;
 mod process;
+mod redis;
 
 pub use self::postgres::Postgres;
 pub use self::process::{Process, find_binary, free_port};
+pub use self::redis::{Redis, RedisCluster, RedisSentinels};
