@@ -14,13 +14,15 @@ use engine::limits::{LEDGER_REPLIES, UNDECIDED_COMMANDS};
 use engine::shard::judge_ended;
 use engine::{
     Caller, ChainHead, Command, Epoch, OptionId, Outcome, Refusal, RequestKey, Reservation, ReservationId,
-    SeatState, ShardId, Unavailable,
+    SeatState, ShardId, Unavailable, UserId,
 };
 use ractor::ActorRef;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
+use crate::batch::{self, Sent};
 use crate::feed::Hub;
+use crate::followers::{Followers, Following, Selection};
 use crate::leases::Leases;
 use crate::observe::{Metrics, Op, ShardGauges};
 use crate::permits::{Permit, Pool};
@@ -39,6 +41,7 @@ pub struct Handle {
 struct Inner {
     doors: Doors,
     hub: Arc<Hub>,
+    followers: Arc<Followers>,
     ledger: Arc<dyn Ledger>,
     leases: Leases,
     ledger_ack_timeout: Duration,
@@ -82,6 +85,12 @@ pub struct Answer {
     pub replayed: bool,
 }
 
+impl Answer {
+    pub(crate) const fn unavailable(unavailable: Unavailable) -> Self {
+        Self { outcome: Outcome::Unavailable(unavailable), replayed: false }
+    }
+}
+
 /// A shard's memory at one point of its chain, for audits.
 #[derive(Clone, Debug)]
 pub struct Memory {
@@ -108,12 +117,13 @@ impl Handle {
     pub(crate) fn new(
         doors: Doors,
         hub: Arc<Hub>,
+        followers: Arc<Followers>,
         ledger: Arc<dyn Ledger>,
         leases: Leases,
         ledger_ack_timeout: Duration,
         metrics: Metrics,
     ) -> Self {
-        Self { inner: Arc::new(Inner { doors, hub, ledger, leases, ledger_ack_timeout, metrics }) }
+        Self { inner: Arc::new(Inner { doors, hub, followers, ledger, leases, ledger_ack_timeout, metrics }) }
     }
 
     /// Asks a shard and waits for its answer, at most until `deadline`. A ledger command that the
@@ -123,7 +133,7 @@ impl Handle {
     pub async fn ask(&self, shard: ShardId, ask: Ask, deadline: Instant) -> Answer {
         let op = Op::of(&ask.command);
         let answer = match self.door(shard) {
-            None => unavailable(Unavailable::Overloaded),
+            None => Answer::unavailable(Unavailable::Overloaded),
             Some(door) if !ask.command.reaches_ledger() => door.click(ask, deadline).await,
             Some(door) => match reservation_of(&ask.command) {
                 None => self.ledger_command(door, ask, deadline).await,
@@ -132,6 +142,35 @@ impl Handle {
         };
         self.inner.metrics.command(op, &answer.outcome);
         answer
+    }
+
+    /// Sends several commands to a shard in one message; they are decided in their order, and a click is
+    /// decided until `deadline` or not at all. For clicks and holds: a transition of a reservation that
+    /// left memory is not looked up in the ledger here.
+    #[must_use]
+    pub fn ask_all(&self, shard: ShardId, asks: Vec<Ask>, deadline: Instant) -> Option<Sent> {
+        let Inner { ledger_ack_timeout, metrics, .. } = &*self.inner;
+        Some(batch::send(self.door(shard)?, asks, deadline, *ledger_ack_timeout, metrics))
+    }
+
+    /// Listens for changes of a user's own selections on this node, in every option.
+    #[must_use]
+    pub fn follow(&self, user: UserId) -> Following {
+        self.inner.followers.follow(user)
+    }
+
+    /// What a user has selected in an option now.
+    ///
+    /// # Errors
+    /// The shard cannot say now.
+    pub async fn selection(
+        &self,
+        shard: ShardId,
+        user: UserId,
+        option: OptionId,
+    ) -> Result<Selection, Unavailable> {
+        let door = self.door(shard).ok_or(Unavailable::Overloaded)?;
+        door.read(|reply, permit| Message::Selection { user, option, reply, permit }).await
     }
 
     /// A reservation, from memory or, when it ended long ago, from the ledger.
@@ -231,7 +270,7 @@ impl Handle {
         match self.ledger_row(door, id, deadline).await {
             Ok(None) => answer,
             Ok(Some(row)) => Answer { outcome: judge_ended(&row, ask.caller, &ask.command), replayed: false },
-            Err(unavailable_now) => unavailable(unavailable_now),
+            Err(unavailable) => Answer::unavailable(unavailable),
         }
     }
 
@@ -294,26 +333,26 @@ impl Door {
 
     async fn click(&self, ask: Ask, deadline: Instant) -> Answer {
         let Some(undecided) = self.gauges.undecided.take() else {
-            return unavailable(Unavailable::Overloaded);
+            return Answer::unavailable(Unavailable::Overloaded);
         };
         let (reply, answer) = oneshot::channel();
         self.send(Message::Ask(Asked { ask, deadline, reply, undecided, owed: None }));
-        answer.await.unwrap_or_else(|_| unavailable(Unavailable::Overloaded))
+        answer.await.unwrap_or_else(|_| Answer::unavailable(Unavailable::Overloaded))
     }
 
     async fn ledger_command(&self, ask: Ask, deadline: Instant, patience: Instant) -> Answer {
-        let Some(owed) = self.gauges.owed.take() else { return unavailable(Unavailable::Ledger) };
+        let Some(owed) = self.gauges.owed.take() else { return Answer::unavailable(Unavailable::Ledger) };
         let Some(undecided) = self.gauges.undecided.take() else {
-            return unavailable(Unavailable::Overloaded);
+            return Answer::unavailable(Unavailable::Overloaded);
         };
         let (reply, answer) = oneshot::channel();
         if !self.send(Message::Ask(Asked { ask, deadline, reply, undecided, owed: Some(owed) })) {
-            return unavailable(Unavailable::Overloaded);
+            return Answer::unavailable(Unavailable::Overloaded);
         }
         match tokio::time::timeout_at(patience, answer).await {
             Ok(Ok(answer)) => answer,
             // The actor died with the command: whether it was decided is for the key to tell.
-            Ok(Err(_)) | Err(_) => unavailable(Unavailable::Ledger),
+            Ok(Err(_)) | Err(_) => Answer::unavailable(Unavailable::Ledger),
         }
     }
 
@@ -328,16 +367,12 @@ impl Door {
     }
 
     /// Whether somebody was there to take it. A message that nobody takes is dropped with its permits.
-    fn send(&self, message: Message) -> bool {
+    pub fn send(&self, message: Message) -> bool {
         match &*self.route.borrow() {
             Route::Serving { actor, .. } => actor.send_message(message).is_ok(),
             Route::Starting | Route::Stopped => false,
         }
     }
-}
-
-fn unavailable(unavailable: Unavailable) -> Answer {
-    Answer { outcome: Outcome::Unavailable(unavailable), replayed: false }
 }
 
 /// The reservation that a transition is about.

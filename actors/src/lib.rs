@@ -5,14 +5,16 @@
 //! who owns the shard, what is durable yet, who still waits for an answer.
 //!
 //! Reading order: [`ports`] and [`row`] (what is needed from the world), [`handle`] (the door for the
-//! edge), `shard` (the loop around the engine), [`writer`] (group commit: first its pure
+//! edge; [`batch`] for several commands at once), `shard` (the loop around the engine), [`writer`] (group commit: first its pure
 //! `machine`, then [`writer::seal`]), `supervisor` and `restore` (how a shard comes
-//! back), `leases`, [`reach`] and [`clock`] (whose it is, and when), [`mirror`] and [`feed`] (who is told),
+//! back), `leases`, [`reach`] and [`clock`] (whose it is, and when), [`mirror`], [`feed`] and [`followers`]
+//! (who is told),
 //! [`observe`] (what is counted), [`system`] (start and stop).
 
 pub mod ports;
 pub mod row;
 
+pub mod batch;
 pub mod handle;
 mod permits;
 
@@ -30,6 +32,7 @@ mod leases;
 pub mod reach;
 
 pub mod feed;
+pub mod followers;
 pub mod mirror;
 
 pub mod observe;

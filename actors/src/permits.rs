@@ -11,9 +11,12 @@ pub struct Pool {
     bound: usize,
 }
 
-/// The right to wait.
+/// The right to wait, for one or several.
 #[derive(Debug)]
-pub struct Permit(Arc<Pool>);
+pub struct Permit {
+    pool: Arc<Pool>,
+    places: usize,
+}
 
 impl Pool {
     #[must_use]
@@ -23,10 +26,16 @@ impl Pool {
 
     #[must_use]
     pub fn take(self: &Arc<Self>) -> Option<Permit> {
-        if self.used.fetch_add(1, Ordering::Relaxed) < self.bound {
-            return Some(Permit(self.clone()));
+        self.take_all(1)
+    }
+
+    /// So many places, or none at all.
+    #[must_use]
+    pub fn take_all(self: &Arc<Self>, places: usize) -> Option<Permit> {
+        if self.used.fetch_add(places, Ordering::Relaxed) + places <= self.bound {
+            return Some(Permit { pool: self.clone(), places });
         }
-        self.used.fetch_sub(1, Ordering::Relaxed);
+        self.used.fetch_sub(places, Ordering::Relaxed);
         None
     }
 
@@ -38,6 +47,25 @@ impl Pool {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.used.fetch_sub(1, Ordering::Relaxed);
+        self.pool.used.fetch_sub(self.places, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_places_are_given_together_or_not_at_all() {
+        let pool = Pool::new(4);
+        let three = pool.take_all(3).unwrap();
+        assert!(pool.take_all(2).is_none());
+        let one = pool.take().unwrap();
+        assert!(pool.take().is_none());
+        drop(three);
+        assert_eq!(pool.used(), 1);
+        drop(one);
+        assert!(pool.take_all(4).is_some());
+        assert_eq!(pool.used(), 0);
     }
 }

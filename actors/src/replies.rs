@@ -11,7 +11,7 @@ use crate::permits::Permit;
 /// A command between its turn and its answer.
 #[derive(Debug)]
 pub struct Waiting {
-    pub reply: oneshot::Sender<Answer>,
+    pub reply: Reply,
     /// Returns with the answer.
     #[expect(dead_code, reason = "held for its drop")]
     pub owed: Option<Permit>,
@@ -20,11 +20,21 @@ pub struct Waiting {
     pub since: Option<Instant>,
 }
 
+/// Where an answer goes.
+#[derive(Debug)]
+pub enum Reply {
+    To(oneshot::Sender<Answer>),
+    /// To the others of its batch, with its place among them.
+    Together(usize),
+}
+
 /// Slots by [`ReplyTo`].
 #[derive(Debug, Default)]
 pub struct Replies {
     slots: Vec<Option<Waiting>>,
     free: Vec<usize>,
+    /// The answers of the batch that is being decided.
+    together: Vec<(usize, Answer)>,
 }
 
 impl Replies {
@@ -48,8 +58,19 @@ impl Replies {
         if let Some(since) = waiting.since {
             metrics.command_seconds(waiting.op).observe(since.elapsed().as_secs_f64());
         }
-        // A client that went away misses its answer; its key remembers it.
-        let _waits = waiting.reply.send(answer);
+        match waiting.reply {
+            // A client that went away misses its answer; its key remembers it.
+            Reply::To(reply) => drop(reply.send(answer)),
+            Reply::Together(place) => {
+                metrics.command(waiting.op, &answer.outcome);
+                self.together.push((place, answer));
+            }
+        }
+    }
+
+    /// The answers of the batch that was just decided.
+    pub fn take_together(&mut self) -> Vec<(usize, Answer)> {
+        std::mem::take(&mut self.together)
     }
 
     /// Answers that are owed.

@@ -9,20 +9,22 @@ use std::time::Duration;
 use engine::entry::Fact;
 use engine::{
     Effect, Effects, Entry, Input, MirrorOp, OptionId, Outcome, Reason, Request, Reservation, ReservationId,
-    SeatChange, Shard, Unavailable,
+    SeatChange, Shard, Unavailable, UserId,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::batch::{Batch, Owed, Part};
 use crate::clock::LedgerClock;
 use crate::feed::{Hub, OptionFeed};
+use crate::followers::{Followers, Selection};
 use crate::handle::{Answer, Ask, Memory};
 use crate::leases::Lease;
 use crate::mirror::{Call, Mirroring, OptionMirror};
 use crate::observe::{Metrics, Op, SAMPLE, ShardGauges};
 use crate::permits::Permit;
-use crate::replies::{Replies, Waiting};
+use crate::replies::{Replies, Reply, Waiting};
 use crate::wake::Wake;
 use crate::writer::Writer;
 
@@ -32,12 +34,20 @@ const LEASE_RECHECK: Duration = Duration::from_millis(100);
 /// Everything a shard's mailbox may hold.
 pub enum Message {
     Ask(Asked),
+    Batch(Batch),
     /// The ledger's answers. Always applied, lease or no lease.
     Ledger(Input),
     Tick,
     Reservation {
         id: ReservationId,
         reply: oneshot::Sender<Option<Reservation>>,
+        permit: Permit,
+    },
+    /// What the user has selected in the option.
+    Selection {
+        user: UserId,
+        option: OptionId,
+        reply: oneshot::Sender<Selection>,
         permit: Permit,
     },
     Memory {
@@ -92,6 +102,7 @@ pub struct Start {
     pub writer: Writer,
     pub mirror: Mirroring,
     pub hub: Arc<Hub>,
+    pub followers: Arc<Followers>,
     pub metrics: Metrics,
 }
 
@@ -111,6 +122,8 @@ pub struct Serving {
     outlets: Vec<(OptionId, Outlet)>,
     /// Whether an option is on its way into the ledger, so that its outlet must be opened.
     options_due: bool,
+    /// Whose selections somebody follows and this message has changed.
+    touched: Vec<(UserId, OptionId)>,
     wake: Wake,
     clicks: u32,
 }
@@ -132,9 +145,11 @@ impl Actor for ShardActor {
             replies: Replies::default(),
             outlets: Vec::new(),
             options_due: false,
+            touched: Vec::new(),
             clicks: 0,
         };
         serving.open_outlets();
+        serving.tell_what_was_restored();
         serving.rearm(Instant::now());
         Ok(serving)
     }
@@ -154,6 +169,7 @@ impl Serving {
         let now = Instant::now();
         match message {
             Message::Ask(asked) => self.ask(now, asked)?,
+            Message::Batch(batch) => self.ask_all(now, batch)?,
             Message::Ledger(input) => {
                 self.step(now, input)?;
                 if std::mem::take(&mut self.options_due) {
@@ -170,6 +186,9 @@ impl Serving {
             Message::Reservation { id, reply, permit: _permit } => {
                 let _waits = reply.send(self.start.shard.reservation(id).cloned());
             }
+            Message::Selection { user, option, reply, permit: _permit } => {
+                let _waits = reply.send(self.selection(user, option));
+            }
             Message::Memory { reply, permit: _permit } => {
                 let _waits = reply.send(self.memory());
             }
@@ -185,6 +204,7 @@ impl Serving {
             Message::Halt(Halt::Crash) => panic!("a crash was asked for"),
             Message::Halt(halt) => return Err(halt),
         }
+        self.tell_followers();
         self.rearm(now);
         Ok(())
     }
@@ -199,15 +219,45 @@ impl Serving {
             let _waits = reply.send(Answer { outcome, replayed: false });
             return Ok(());
         }
+        let stepped = self.decide(now, ask, Reply::To(reply), owed);
+        drop(undecided);
+        stepped
+    }
+
+    /// One after the other, and one answer to all clicks. A halt in between answers what was decided.
+    fn ask_all(&mut self, now: Instant, batch: Batch) -> Result<(), Halt> {
+        let Batch { parts, deadline, clicks, undecided: _undecided } = batch;
+        if clicks.is_closed() {
+            return Ok(());
+        }
+        let in_time = now < deadline && self.start.lease.allows(now);
+        let mut stepped = Ok(());
+        for Part { place, ask, later } in parts {
+            let (reply, owed) = match later {
+                None => (Reply::Together(place), None),
+                Some(Owed { reply, permit }) => (Reply::To(reply), Some(permit)),
+            };
+            if in_time && stepped.is_ok() {
+                stepped = self.decide(now, ask, reply, owed);
+            } else {
+                let waiting = Waiting { reply, owed, op: Op::of(&ask.command), since: None };
+                let to = self.replies.insert(waiting);
+                self.replies.answer(to, Answer::unavailable(Unavailable::Overloaded), &self.start.metrics);
+            }
+        }
+        self.tell_followers();
+        let _waits = clicks.send(self.replies.take_together());
+        stepped
+    }
+
+    fn decide(&mut self, now: Instant, ask: Ask, reply: Reply, owed: Option<Permit>) -> Result<(), Halt> {
         self.clicks = self.clicks.wrapping_add(1);
         let is_timed = owed.is_some() || self.clicks.is_multiple_of(SAMPLE);
         let since = is_timed.then_some(now);
         let waiting = Waiting { reply, owed, op: Op::of(&ask.command), since };
         let Ask { caller, key, pass, command } = ask;
         let reply = self.replies.insert(waiting);
-        let stepped = self.step(now, Input::Command(Request { reply, caller, key, pass, command }));
-        drop(undecided);
-        stepped
+        self.step(now, Input::Command(Request { reply, caller, key, pass, command }))
     }
 
     /// One step and everything that follows from it. What fell due is counted apart from what was asked.
@@ -255,11 +305,14 @@ impl Serving {
         }
     }
 
-    fn mirror(&self, op: MirrorOp) {
-        let option = match op {
-            MirrorOp::Lock(lock) => lock.option,
-            MirrorOp::Unlock { option, .. } => option,
+    fn mirror(&mut self, op: MirrorOp) {
+        let (user, option) = match op {
+            MirrorOp::Lock(lock) => (lock.user, lock.option),
+            MirrorOp::Unlock { option, user, .. } => (user, option),
         };
+        if !self.start.followers.is_empty() {
+            self.touch(user, option);
+        }
         if let Some(outlet) = self.outlet(option) {
             outlet.mirror.push(op);
         }
@@ -268,6 +321,35 @@ impl Serving {
     fn outlet(&self, option: OptionId) -> Option<&Outlet> {
         let place = self.outlets.binary_search_by_key(&option, |(option, _)| *option).ok()?;
         Some(&self.outlets[place].1)
+    }
+
+    fn touch(&mut self, user: UserId, option: OptionId) {
+        if !self.touched.contains(&(user, option)) && self.start.followers.has(user) {
+            self.touched.push((user, option));
+        }
+    }
+
+    /// Once for each message, however many of its commands changed the same selection.
+    fn tell_followers(&mut self) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for (user, option) in touched.drain(..) {
+            self.start.followers.tell(user, self.selection(user, option));
+        }
+        self.touched = touched;
+    }
+
+    /// Soft locks that were not restored are gone for whoever had them.
+    fn tell_what_was_restored(&self) {
+        for (user, option) in self.start.followers.shown() {
+            if self.outlet(option).is_some() {
+                self.start.followers.tell(user, self.selection(user, option));
+            }
+        }
+    }
+
+    fn selection(&self, user: UserId, option: OptionId) -> Selection {
+        let (seats, expires_at) = self.start.shard.selection(user, option);
+        Selection { option, seats, expires_at }
     }
 
     /// Opens feed and mirror of the options that have none yet.

@@ -12,6 +12,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::feed::Hub;
+use crate::followers::Followers;
 use crate::handle::{Door, Doors, Route};
 use crate::mirror::Mirroring;
 use crate::observe::Metrics;
@@ -40,6 +41,7 @@ pub struct Tree {
     pub writer: Writer,
     pub mirror: Mirroring,
     pub hub: Arc<Hub>,
+    pub followers: Arc<Followers>,
     pub metrics: Metrics,
 }
 
@@ -147,6 +149,7 @@ impl State {
             writer: self.tree.writer.clone(),
             mirror: self.tree.mirror.clone(),
             hub: self.tree.hub.clone(),
+            followers: self.tree.followers.clone(),
             metrics: self.tree.metrics.clone(),
         };
         match ShardActor::spawn_linked(None, ShardActor, start, self.me.get_cell()).await {

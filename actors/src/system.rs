@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::clock::LedgerClock;
 use crate::feed::Hub;
+use crate::followers::Followers;
 use crate::handle::{Door, Doors, Handle, Route};
 use crate::leases::{Leases, Renewal};
 use crate::mirror::Mirroring;
@@ -124,6 +125,7 @@ impl System {
         let mirror = Mirroring::new(mirror, clock.clone(), metrics.clone());
         let mirror_task = tokio::spawn(mirror.clone().run()).abort_handle();
         let hub = Arc::new(Hub::new(options.feed_tick, metrics.feed_lag_seconds().clone()));
+        let followers = Arc::new(Followers::default());
         let restorer = Restorer {
             ledger: ledger.clone(),
             mirror: mirror.clone(),
@@ -141,6 +143,7 @@ impl System {
             writer: writer.clone(),
             mirror: mirror.clone(),
             hub: hub.clone(),
+            followers: followers.clone(),
             metrics: metrics.clone(),
         };
         let (supervisor, _) = Supervisor::spawn(None, Supervisor, tree)
@@ -152,6 +155,7 @@ impl System {
         let handle = Handle::new(
             doors.clone(),
             hub,
+            followers,
             ledger.clone(),
             leases.clone(),
             options.ledger_ack_timeout,

@@ -1,7 +1,7 @@
 //! What a step asks the shell to do. Effects are values; one exhaustive match performs them, in order.
 
 use crate::entry::{ChainHead, Entry, SoftLock};
-use crate::ids::{EntryNo, OptionId, ReplyTo, SeatNo};
+use crate::ids::{EntryNo, OptionId, ReplyTo, SeatNo, UserId};
 use crate::outcome::{Outcome, SeatState};
 
 /// Everything that can happen to a shard.
@@ -40,7 +40,12 @@ pub enum Effect {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MirrorOp {
     Lock(SoftLock),
-    Unlock { option: OptionId, seat: SeatNo },
+    /// `user` had the soft lock.
+    Unlock {
+        option: OptionId,
+        seat: SeatNo,
+        user: UserId,
+    },
 }
 
 /// A seat's new public state and the place of the change in its option's feed.

@@ -421,7 +421,7 @@ impl Shard {
         let (id, concert, no) = (option.id, option.concert, SeatNo(seat.0 - option.base));
         self.users.remove_lock(user, concert, seat, &mut self.seats);
         self.soft_locks.remove();
-        effects.push(Effect::Mirror(MirrorOp::Unlock { option: id, seat: no }));
+        effects.push(Effect::Mirror(MirrorOp::Unlock { option: id, seat: no, user }));
         self.change_seat(seat, free, effects);
     }
 }

@@ -111,7 +111,7 @@ fn soft_lock(seat: u32) -> SoftLock {
 }
 
 fn unlock(seat: u32) -> MirrorOp {
-    MirrorOp::Unlock { option: OPTION, seat: SeatNo(seat) }
+    MirrorOp::Unlock { option: OPTION, seat: SeatNo(seat), user: UserId(1) }
 }
 
 fn start(book: &Arc<Book>) -> (Mirroring, CallShard, mpsc::UnboundedReceiver<Call>) {

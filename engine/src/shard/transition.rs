@@ -146,7 +146,8 @@ impl Shard {
         for no in row.seats.iter() {
             let seat = self.seat_ref(index, no);
             if is_new && row.kind == Kind::Sale {
-                effects.push(Effect::Mirror(MirrorOp::Unlock { option: row.option, seat: no }));
+                let (option, user) = (row.option, row.user);
+                effects.push(Effect::Mirror(MirrorOp::Unlock { option, seat: no, user }));
             }
             match row.status {
                 Status::Hold | Status::Paying => {

@@ -1,5 +1,6 @@
 //! What can be read from a shard.
 
+use crate::command::SeatList;
 use crate::entry::{ChainHead, SoftLock};
 use crate::ids::{ConcertId, Epoch, OptionId, ReservationId, SeatNo, ShardId, UserId};
 use crate::option::OptionStatus;
@@ -105,6 +106,25 @@ impl Shard {
             let (first_at, expires_at) = seat.soft_lock();
             Some(SoftLock { option, seat: no, user, first_at, expires_at })
         })
+    }
+
+    /// What a user has selected in an option, in seat order, and when the first of it runs out;
+    /// [`Time::NEVER`] where it is nothing. Seats being held count no more.
+    #[must_use]
+    pub fn selection(&self, user: UserId, option: OptionId) -> (SeatList, Time) {
+        let mut seats = SeatList::default();
+        let mut expires_at = Time::NEVER;
+        let Some(index) = self.find_option(option) else { return (seats, expires_at) };
+        let state = self.option(index);
+        for seat in self.users.locks(user, state.concert, &self.seats) {
+            let record = self.seat(seat);
+            if record.option() == index {
+                seats.push(SeatNo(seat.0 - state.base));
+                expires_at = expires_at.min(record.soft_lock().1);
+            }
+        }
+        seats.sort();
+        (seats, expires_at)
     }
 
     /// Whose soft lock a seat is, also while it is being held.

@@ -18,6 +18,27 @@ fn select_is_all_or_nothing_and_renews() {
     );
 }
 
+#[test]
+fn a_selection_is_what_is_selected_now() {
+    check(
+        "
+        u1 mine                  => nothing
+        u1 select 4 3            => ok selected 4 3 until 30
+        u2 select 5              => ok selected 5 until 30
+        +10                      =>
+        u1 select 0              => ok selected 0 until 40
+        u1 mine                  => 0 3 4 until 30
+        u1 hold r1 3 key=a       => write HELD r1
+        u1 mine                  => 0 4 until 30
+        ack                      => #7 ok HOLD r1 v1 until 310 amount 100 created
+        +20                      =>
+        u1 mine                  => 0 until 40
+        u1 release 0             => ok released 0
+        u1 mine                  => nothing
+        ",
+    );
+}
+
 /// A user who renews for as long as one may; it is 300 s then.
 const KEPT_TO_MAX_AGE: &str = "
         u1 select 0              => ok selected 0 until 30

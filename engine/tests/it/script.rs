@@ -106,6 +106,7 @@ impl World {
                 self.step(Input::Refused { entry });
             }
             "restart" => return self.restart(),
+            who if words.get(1) == Some(&"mine") => return self.mine(who),
             wait if wait.starts_with('+') => {
                 self.now = self.now + Span::from_millis((wait.parse::<f64>().unwrap() * 1000.0) as i64);
                 self.step(Input::Tick);
@@ -114,6 +115,16 @@ impl World {
         }
         let effects = std::mem::take(&mut self.effects);
         effects.iter().filter_map(|effect| self.show(number, effect)).collect::<Vec<_>>().join("; ")
+    }
+
+    fn mine(&self, who: &str) -> String {
+        let user = UserId(who[1..].parse().unwrap());
+        let (seats, until) = self.shard.selection(user, OPTION);
+        if seats.is_empty() {
+            "nothing".to_owned()
+        } else {
+            format!("{} until {}", list(&seats), seconds(until))
+        }
     }
 
     fn command(&mut self, number: u64, who: &str, words: &[&str]) {

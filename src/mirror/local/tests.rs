@@ -106,8 +106,8 @@ async fn unlocks_renewals_and_expiry() {
     mirror.rebuild(OPTION, Epoch(1), 0, Time(0), &[lock(1, 11), lock(2, 11), lock(3, 11)]).await.unwrap();
     let changes = vec![
         MirrorOp::Lock(lock(1, 500)), // renewed
-        MirrorOp::Unlock { option: OPTION, seat: SeatNo(2) },
-        MirrorOp::Unlock { option: OPTION, seat: SeatNo(8) }, // was never there
+        MirrorOp::Unlock { option: OPTION, seat: SeatNo(2), user: UserId(1) },
+        MirrorOp::Unlock { option: OPTION, seat: SeatNo(8), user: UserId(1) }, // was never there
     ];
     let write = MirrorBatch { now: Time(11), ..batch(1, 0, 1, changes) };
     assert_eq!(apply(&mirror, write).await, MirrorAnswer::Applied);

@@ -1,0 +1,204 @@
+//! Who wants to hear when a user's own soft locks change: every socket of that user.
+//!
+//! The shard tells after it has decided, and only where somebody listens. What is told is the whole
+//! selection of one option as it is now, so that a listener who is slow keeps the newest and no backlog.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::task::{Context, Poll, Waker};
+
+use engine::{OptionId, SeatList, Time, UserId};
+
+/// What a user has selected in an option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Selection {
+    pub option: OptionId,
+    /// In seat order; none when everything is held, given back or has run out.
+    pub seats: SeatList,
+    /// When the first of them runs out; [`Time::NEVER`] for none.
+    pub expires_at: Time,
+}
+
+/// Every listener on this node. One for the whole process.
+#[derive(Debug, Default)]
+pub struct Followers {
+    /// How many there are, so that a shard to which nobody listens looks no further.
+    count: AtomicUsize,
+    users: RwLock<HashMap<UserId, Vec<Arc<Ear>>>>,
+}
+
+/// One who listens for one user, until it is dropped.
+#[derive(Debug)]
+pub struct Following {
+    followers: Arc<Followers>,
+    user: UserId,
+    ear: Arc<Ear>,
+}
+
+#[derive(Debug, Default)]
+struct Ear(Mutex<Heard>);
+
+#[derive(Debug, Default)]
+struct Heard {
+    /// Not read yet, the newest of each option.
+    news: Vec<Selection>,
+    /// Options of which the last thing told was a selection that is not empty.
+    shown: Vec<OptionId>,
+    waker: Option<Waker>,
+}
+
+impl Followers {
+    /// Begins to listen.
+    pub fn follow(self: &Arc<Self>, user: UserId) -> Following {
+        let ear = Arc::new(Ear::default());
+        let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
+        users.entry(user).or_default().push(ear.clone());
+        self.count.fetch_add(1, Ordering::Relaxed);
+        Following { followers: self.clone(), user, ear }
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Relaxed) == 0
+    }
+
+    #[must_use]
+    pub fn has(&self, user: UserId) -> bool {
+        self.users.read().unwrap_or_else(PoisonError::into_inner).contains_key(&user)
+    }
+
+    /// Tells everybody who listens for the user.
+    pub fn tell(&self, user: UserId, selection: Selection) {
+        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
+        for ear in users.get(&user).into_iter().flatten() {
+            ear.hear(selection);
+        }
+    }
+
+    /// What was last told and was not empty: where to look after a restore.
+    #[must_use]
+    pub fn shown(&self) -> Vec<(UserId, OptionId)> {
+        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
+        let mut shown = Vec::new();
+        for (user, ears) in users.iter() {
+            for ear in ears {
+                shown.extend(ear.lock().shown.iter().map(|option| (*user, *option)));
+            }
+        }
+        shown.sort_unstable();
+        shown.dedup();
+        shown
+    }
+
+    fn leave(&self, user: UserId, ear: &Arc<Ear>) {
+        let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ears) = users.get_mut(&user) {
+            ears.retain(|other| !Arc::ptr_eq(other, ear));
+            if ears.is_empty() {
+                users.remove(&user);
+            }
+        }
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Following {
+    /// The next change; the newest of its option, whatever came between.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Selection> {
+        let mut heard = self.ear.lock();
+        if heard.news.is_empty() {
+            heard.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(heard.news.remove(0))
+    }
+
+    /// [`Following::poll_next`] as a future; cancel-safe.
+    pub async fn next(&mut self) -> Selection {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.followers.leave(self.user, &self.ear);
+    }
+}
+
+impl Ear {
+    fn hear(&self, selection: Selection) {
+        let mut heard = self.lock();
+        heard.shown.retain(|option| *option != selection.option);
+        if !selection.seats.is_empty() {
+            heard.shown.push(selection.option);
+        }
+        match heard.news.iter_mut().find(|known| known.option == selection.option) {
+            Some(known) => *known = selection,
+            None => heard.news.push(selection),
+        }
+        let waker = heard.waker.take();
+        drop(heard);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Heard> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::SeatNo;
+
+    use super::*;
+
+    const USER: UserId = UserId(7);
+
+    fn selection(option: u32, seats: &[u32]) -> Selection {
+        let seats = seats.iter().copied().map(SeatNo).collect();
+        Selection { option: OptionId(option), seats, expires_at: Time(30) }
+    }
+
+    #[tokio::test]
+    async fn everybody_who_follows_hears_the_newest_of_each_option() {
+        let followers = Arc::new(Followers::default());
+        assert!(followers.is_empty());
+        let (mut first, mut second) = (followers.follow(USER), followers.follow(USER));
+        followers.tell(USER, selection(1, &[3]));
+        followers.tell(USER, selection(2, &[9]));
+        followers.tell(USER, selection(1, &[3, 4]));
+        followers.tell(UserId(8), selection(1, &[5]));
+        for one in [&mut first, &mut second] {
+            assert_eq!(one.next().await, selection(1, &[3, 4]));
+            assert_eq!(one.next().await, selection(2, &[9]));
+        }
+        drop(first);
+        assert!(followers.has(USER) && !followers.is_empty());
+        drop(second);
+        assert!(!followers.has(USER) && followers.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_shown_is_what_was_told_last_and_is_not_empty() {
+        let followers = Arc::new(Followers::default());
+        let _one = followers.follow(USER);
+        followers.tell(USER, selection(1, &[3]));
+        followers.tell(USER, selection(2, &[9]));
+        followers.tell(USER, selection(1, &[]));
+        assert_eq!(followers.shown(), [(USER, OptionId(2))]);
+    }
+
+    #[tokio::test]
+    async fn a_waiting_follower_is_woken() {
+        let followers = Arc::new(Followers::default());
+        let mut one = followers.follow(USER);
+        let waiting = tokio::spawn(async move { one.next().await });
+        tokio::task::yield_now().await;
+        followers.tell(USER, selection(1, &[3]));
+        assert_eq!(waiting.await.unwrap(), selection(1, &[3]));
+    }
+}
