@@ -26,7 +26,7 @@ use crate::catalogue::{Catalogue, demo};
 use crate::config::{Config, ConfigError, Durability, Problems, text};
 use crate::http::auth::Tokens;
 use crate::http::metrics::HttpMetrics;
-use crate::http::{Edge, EdgeSettings, ops_router, public_router, serve};
+use crate::http::{Edge, EdgeSettings, ops_site, public_site, serve};
 pub use crate::ledger::sqlite::Access;
 use crate::ledger::sqlite::{self, OpenError, SqliteLedger, SqliteOptions};
 use crate::mirror::local::LocalMirror;
@@ -132,8 +132,8 @@ impl App {
             shutdown: ending.clone(),
         };
         let listeners = [
-            tokio::spawn(serve(ops, ops_router(edge.clone()), closed.clone())),
-            tokio::spawn(serve(public, public_router(edge), closed.clone())),
+            tokio::spawn(serve(ops, ops_site(edge.clone()), closed.clone())),
+            tokio::spawn(serve(public, public_site(edge), closed.clone())),
         ];
         let stop = ending.clone();
         let chores = vec![

@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use tower::{Layer, Service};
 
@@ -46,13 +46,13 @@ impl<S> Layer<S> for Around {
     type Service = Surrounded<S>;
 
     fn layer(&self, inner: S) -> Surrounded<S> {
-        Surrounded { around: self.0.clone(), inner }
+        Surrounded { around: self.clone(), inner }
     }
 }
 
 #[derive(Clone)]
 pub(super) struct Surrounded<S> {
-    around: Arc<Inner>,
+    around: Around,
     inner: S,
 }
 
@@ -70,20 +70,45 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let started = Instant::now();
         let around = self.around.clone();
-        let id = around.ids.of(&request);
-        let method = request.method().clone();
         let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-        let route = around.routes.find(path).clone();
+        let visit = around.enter(&request, around.route(path));
         let called = catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
         Box::pin(async move {
-            let response = match called {
-                Ok(future) => caught(future).await,
-                Err(panic) => panicked(&panic),
-            };
-            Ok(around.finish(response, &id, &route, &method, started))
+            Ok(match called {
+                Ok(future) => around.leave(visit, future).await,
+                Err(panic) => around.0.finish(panicked(&panic), &visit),
+            })
         })
+    }
+}
+
+/// A request on its way through.
+pub(super) struct Visit {
+    started: Instant,
+    id: HeaderValue,
+    method: Method,
+    route: Arc<Route>,
+}
+
+impl Around {
+    /// The route of a path as axum matched it.
+    pub fn route(&self, path: Option<&str>) -> Arc<Route> {
+        self.0.routes.find(path).clone()
+    }
+
+    pub fn enter<B>(&self, request: &axum::http::Request<B>, route: Arc<Route>) -> Visit {
+        let (started, id) = (Instant::now(), self.0.ids.of(request.headers()));
+        Visit { started, id, method: request.method().clone(), route }
+    }
+
+    /// Drives the handler and completes its answer.
+    pub async fn leave(
+        &self,
+        visit: Visit,
+        handled: impl Future<Output = Result<Response, Infallible>>,
+    ) -> Response {
+        self.0.finish(caught(handled).await, &visit)
     }
 }
 
@@ -109,14 +134,8 @@ fn panicked(panic: &Box<dyn std::any::Any + Send>) -> Response {
 }
 
 impl Inner {
-    fn finish(
-        &self,
-        mut response: Response,
-        id: &HeaderValue,
-        route: &Route,
-        method: &Method,
-        started: Instant,
-    ) -> Response {
+    fn finish(&self, mut response: Response, visit: &Visit) -> Response {
+        let Visit { started, id, method, route } = visit;
         // An id is visible ASCII, whoever made it.
         let id_text = id.to_str().unwrap_or_default();
         if let Some(problem) = response.extensions_mut().remove::<Box<Problem>>() {
@@ -163,8 +182,8 @@ impl RequestIds {
     }
 
     /// The client's own, where it is sane.
-    fn of(&self, request: &Request) -> HeaderValue {
-        match request.headers().get(&REQUEST_ID) {
+    fn of(&self, headers: &HeaderMap) -> HeaderValue {
+        match headers.get(&REQUEST_ID) {
             Some(given) if is_sane(given.as_bytes()) => given.clone(),
             _ => self.fresh(),
         }

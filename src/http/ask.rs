@@ -54,6 +54,12 @@ impl Shared {
         self.edge.directory.option(option).ok_or(Problem::Refused(Refusal::OptionUnknown))
     }
 
+    /// The option of a public id. Ids beyond 32 bits are well-formed, and no option has one.
+    pub fn option_of(&self, id: u64) -> Result<Arc<OptionEntry>, Problem> {
+        let option = u32::try_from(id).map_err(|_| Problem::Refused(Refusal::OptionUnknown))?;
+        self.option(OptionId(option))
+    }
+
     /// A reservation as clients see it.
     pub fn reservation_view(&self, reservation: &Reservation) -> Result<ReservationView, Problem> {
         // Options are never removed, so a reservation whose option is unknown is a bug.
@@ -113,9 +119,6 @@ impl FromRequestParts<Arc<Shared>> for OptionPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Problem> {
-        let number = option_number(parts, shared).await?;
-        // Ids beyond 32 bits are well-formed, and no option has one.
-        let option = u32::try_from(number).map_err(|_| Problem::Refused(Refusal::OptionUnknown))?;
-        shared.option(OptionId(option)).map(Self)
+        shared.option_of(option_number(parts, shared).await?).map(Self)
     }
 }

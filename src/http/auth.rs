@@ -97,7 +97,8 @@ struct Inner {
     encoding: Option<EncodingKey>,
     validation: Validation,
     issuer: Option<String>,
-    checked: DashMap<Box<str>, Identity>,
+    /// Only tokens that were signed for us come in, so the hash need not be a slow one; it is seeded all the same.
+    checked: DashMap<Box<str>, Identity, foldhash::quality::RandomState>,
     local: String,
 }
 
@@ -139,7 +140,14 @@ impl Tokens {
             validation.required_spec_claims.insert("iss".to_owned());
         }
         let local = format!("local.{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
-        Ok(Self(Arc::new(Inner { decoding, encoding, validation, issuer, checked: DashMap::new(), local })))
+        Ok(Self(Arc::new(Inner {
+            decoding,
+            encoding,
+            validation,
+            issuer,
+            checked: DashMap::default(),
+            local,
+        })))
     }
 
     /// A random token of role ADMIN that this process alone accepts, for `DATA/run.json`. It ends with the

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes};
+use axum::body::{Bytes, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
 use engine::ids::PUBLIC_ID_MAX;
 use engine::{ConcertId, ReservationId};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 
@@ -18,11 +18,13 @@ use super::error::Problem;
 use super::wire::Object;
 use super::{BODY_BYTES, IMPORT_BODY_BYTES, Shared};
 
-impl FromRequestParts<Arc<Shared>> for Identity {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Problem> {
-        let Some(value) = parts.headers.get(AUTHORIZATION) else {
+impl Identity {
+    /// Who asks, by the token in the headers.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED`.
+    pub(super) fn of(headers: &HeaderMap, shared: &Shared) -> Result<Self, Problem> {
+        let Some(value) = headers.get(AUTHORIZATION) else {
             let why = "Send a token as `Authorization: Bearer TOKEN`.";
             return Err(Problem::Unauthenticated { presented: false, why });
         };
@@ -37,6 +39,14 @@ impl FromRequestParts<Arc<Shared>> for Identity {
                 Err(Problem::Unauthenticated { presented: true, why })
             }
         }
+    }
+}
+
+impl FromRequestParts<Arc<Shared>> for Identity {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Problem> {
+        Self::of(&parts.headers, shared)
     }
 }
 
@@ -147,14 +157,24 @@ pub fn page_limit(text: Option<&str>) -> Result<u32, Problem> {
 /// A JSON body of at most [`BODY_BYTES`].
 pub struct Json<T>(pub T);
 
+impl<T: DeserializeOwned> Json<T> {
+    /// Reads a body that was announced by these headers.
+    ///
+    /// # Errors
+    /// `MALFORMED` or `TOO_LARGE`.
+    pub async fn read<B: Readable>(headers: &HeaderMap, body: B) -> Result<Self, Problem> {
+        expect_json(headers)?;
+        let bytes = read(headers, body, BODY_BYTES).await?;
+        from_json(&bytes).map(Self)
+    }
+}
+
 impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        expect_json(&parts.headers)?;
-        let bytes = read(&parts.headers, body, BODY_BYTES).await?;
-        from_json(&bytes).map(Self)
+        Self::read(&parts.headers, body).await
     }
 }
 
@@ -174,17 +194,27 @@ impl<S: Sync> FromRequest<S> for LargeJson {
 /// A JSON body that may be left out.
 pub struct OptionalJson<T>(pub Option<T>);
 
+impl<T: DeserializeOwned> OptionalJson<T> {
+    /// Reads a body that may be there.
+    ///
+    /// # Errors
+    /// `MALFORMED` or `TOO_LARGE`.
+    pub async fn read<B: Readable>(headers: &HeaderMap, body: B) -> Result<Self, Problem> {
+        let bytes = read(headers, body, BODY_BYTES).await?;
+        if bytes.is_empty() {
+            return Ok(Self(None));
+        }
+        expect_json(headers)?;
+        from_json(&bytes).map(|body| Self(Some(body)))
+    }
+}
+
 impl<T: DeserializeOwned, S: Sync> FromRequest<S> for OptionalJson<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        let bytes = read(&parts.headers, body, BODY_BYTES).await?;
-        if bytes.is_empty() {
-            return Ok(Self(None));
-        }
-        expect_json(&parts.headers)?;
-        from_json(&bytes).map(|body| Self(Some(body)))
+        Self::read(&parts.headers, body).await
     }
 }
 
@@ -220,17 +250,38 @@ fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Problem> {
+/// A body as it comes off the connection, with or without a router in between.
+pub trait Readable: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + Unpin {}
+
+impl<B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + Unpin> Readable for B {}
+
+/// A click's body is one piece: it is taken as it is, without a copy.
+async fn read<B: Readable>(headers: &HeaderMap, mut body: B, limit: usize) -> Result<Bytes, Problem> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(Problem::TooLarge { limit });
     }
+    let (mut first, mut all) = (Bytes::new(), Vec::new());
     // A client that stops in the middle loses its connection: `watch` sees to it.
-    match Limited::new(body, limit).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Problem::TooLarge { limit }),
-        Err(error) => Err(Problem::malformed("", format!("The body broke off: {error}."))),
+    while !body.is_end_stream()
+        && let Some(frame) = body.frame().await
+    {
+        let frame = frame
+            .map_err(|error| Problem::malformed("", format!("The body broke off: {}.", error.into())))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if data.len() > limit - first.len().max(all.len()) {
+            return Err(Problem::TooLarge { limit });
+        }
+        if first.is_empty() {
+            first = data;
+        } else {
+            if all.is_empty() {
+                all.extend_from_slice(&first);
+            }
+            all.extend_from_slice(&data);
+        }
     }
+    Ok(if all.is_empty() { first } else { all.into() })
 }
 
 /// Reads JSON; only a failure pays for knowing where.

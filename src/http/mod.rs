@@ -23,6 +23,8 @@ use self::auth::{Role, Tokens};
 use self::error::Problem;
 use self::metrics::{HttpMetrics, Routes};
 pub use self::serve::serve;
+use self::site::Express;
+pub use self::site::Site;
 pub(crate) use self::wire::hex;
 use crate::catalogue::Catalogue;
 use crate::catalogue::directory::Directory;
@@ -48,6 +50,7 @@ mod reservations;
 mod seats;
 mod selections;
 mod serve;
+mod site;
 mod watch;
 mod wire;
 
@@ -108,17 +111,19 @@ impl Shared {
 }
 
 /// `/api/v1/*` and `/admin/v1/*`, for the public listener.
-pub fn public_router(edge: Edge) -> Router {
+pub fn public_site(edge: Edge) -> Site {
     let (api, mut document) = public_routes(&edge.settings).split_for_parts();
     document.merge(ops_routes().into_openapi());
     openapi::complete(&mut document);
-    finish(edge, api.merge(openapi::routes(&document)), &document)
+    let (router, around, shared) = finish(edge, api.merge(openapi::routes(&document)), &document);
+    Site::with_express(router, Express::new(around, shared))
 }
 
 /// `/healthz`, `/readyz`, `/metrics` and `/admin/v1/*`, for the ops listener.
-pub fn ops_router(edge: Edge) -> Router {
+pub fn ops_site(edge: Edge) -> Site {
     let (routes, document) = ops_routes().merge(admin_routes()).split_for_parts();
-    finish(edge, routes, &document)
+    let (router, ..) = finish(edge, routes, &document);
+    Site::new(router)
 }
 
 fn public_routes(settings: &EdgeSettings) -> OpenApiRouter<Arc<Shared>> {
@@ -159,13 +164,20 @@ fn ops_routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(metrics::metrics))
 }
 
-fn finish(edge: Edge, router: Router<Arc<Shared>>, document: &utoipa::openapi::OpenApi) -> Router {
+fn finish(
+    edge: Edge,
+    router: Router<Arc<Shared>>,
+    document: &utoipa::openapi::OpenApi,
+) -> (Router, Around, Arc<Shared>) {
     let paths = document.paths.paths.keys().cloned();
     let routes = Routes::new(&edge.metrics, paths.chain([openapi::DOCUMENT.to_owned()]));
     let owner = HeaderValue::from_str(&edge.settings.public_url)
         .unwrap_or_else(|_| HeaderValue::from_static("unknown"));
-    router
+    let around = Around::new(routes, owner);
+    let shared = Arc::new(Shared { edge, snapshots: DashMap::new() });
+    let router = router
         .fallback(async || Problem::NotFound("No route of this path."))
-        .layer(Around::new(routes, owner))
-        .with_state(Arc::new(Shared { edge, snapshots: DashMap::new() }))
+        .layer(around.clone())
+        .with_state(shared.clone());
+    (router, around, shared)
 }

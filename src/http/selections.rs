@@ -78,18 +78,28 @@ pub(super) async fn select(
     OptionPath(entry): OptionPath,
     Json(wanted): Json<SelectRequest>,
 ) -> Result<Response, Problem> {
+    answer_select(&shared, &identity, &entry, wanted).await
+}
+
+/// The handler behind the extractors; the express lane of [`super::site`] comes in here.
+pub(super) async fn answer_select(
+    shared: &Shared,
+    identity: &Identity,
+    entry: &OptionEntry,
+    wanted: SelectRequest,
+) -> Result<Response, Problem> {
     let command = match (wanted.seats, wanted.best) {
         (Some(Seats(seats)), None) => Command::Select { option: entry.option, seats },
-        (None, Some(Object(best))) => best.command(&entry)?,
+        (None, Some(Object(best))) => best.command(entry)?,
         _ => return Err(Problem::malformed("", "Send either `seats` or `best`.")),
     };
-    let verdict = shared.ask(entry.shard, &identity, None, command).await?;
+    let verdict = shared.ask(entry.shard, identity, None, command).await?;
     match &verdict.granted {
         Granted::Selected { option, seats, expires_at, renewed } => {
             let status = if *renewed { StatusCode::OK } else { StatusCode::CREATED };
             let body = SelectionView {
                 option_id: option.0,
-                seats: Labelled::new(&entry, *seats),
+                seats: Labelled::new(entry, *seats),
                 expires_at: Instant(*expires_at),
             };
             Ok(verdict.respond(status, &body))
@@ -119,12 +129,22 @@ pub(super) async fn release(
     OptionPath(entry): OptionPath,
     OptionalJson(wanted): OptionalJson<ReleaseRequest>,
 ) -> Result<Response, Problem> {
+    answer_release(&shared, &identity, &entry, wanted).await
+}
+
+/// The handler behind the extractors; the express lane of [`super::site`] comes in here.
+pub(super) async fn answer_release(
+    shared: &Shared,
+    identity: &Identity,
+    entry: &OptionEntry,
+    wanted: Option<ReleaseRequest>,
+) -> Result<Response, Problem> {
     let seats = wanted.map(|ReleaseRequest { seats: Seats(seats) }| seats);
     let command = Command::Release { option: entry.option, seats };
-    let verdict = shared.ask(entry.shard, &identity, None, command).await?;
+    let verdict = shared.ask(entry.shard, identity, None, command).await?;
     match &verdict.granted {
         Granted::Released { option, seats } => {
-            let body = ReleasedView { option_id: option.0, released: Labelled::new(&entry, *seats) };
+            let body = ReleasedView { option_id: option.0, released: Labelled::new(entry, *seats) };
             Ok(verdict.respond(StatusCode::OK, &body))
         }
         other => Err(unexpected(other)),

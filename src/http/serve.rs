@@ -1,18 +1,25 @@
 //! The listener: bounded, with a deadline for slow heads, and a door that closes politely.
 
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
 
-use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use super::watch::{Counted, Progress, Watched};
+use super::watch::{Counted, Patience, Progress, Watched};
 
 /// A request's head must arrive within about this; it is also how long an idle connection is kept.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,58 +40,106 @@ struct Bounds {
 /// Serves HTTP/1.1 and HTTP/2 (prior knowledge) until `shutdown` is cancelled, then lets every open request end.
 /// Returns when the last connection is closed; who does not want to wait so long drops the future, which closes
 /// the rest.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+pub async fn serve<S>(listener: TcpListener, site: S, shutdown: CancellationToken)
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
     let bounds = Bounds { connections: CONNECTIONS, head_timeout: HEAD_TIMEOUT };
-    serve_within(bounds, listener, router, shutdown).await;
+    serve_within(bounds, listener, site, shutdown).await;
 }
 
-async fn serve_within(bounds: Bounds, listener: TcpListener, router: Router, shutdown: CancellationToken) {
+async fn serve_within<S>(bounds: Bounds, listener: TcpListener, site: S, shutdown: CancellationToken)
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
     let places = Arc::new(Semaphore::new(bounds.connections));
-    let connections = TaskTracker::new();
-    // Dropping this future must close what is still open.
-    let closing = CancellationToken::new();
-    let _close = closing.clone().drop_guard();
     let builder = Arc::new(builder());
+    let mut open = Open::default();
+    let mut ticks = tokio::time::interval(bounds.head_timeout / 2);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let accepted = tokio::select! {
+        tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            accepted = accept(&listener, &places) => accepted,
-        };
-        let Some((stream, place)) = accepted else { continue };
-        let progress = Arc::new(Progress::default());
-        let service = TowerToHyperService::new(router.clone());
-        let io = TokioIo::new(Watched { stream, progress: progress.clone() });
-        let service = Counted { service, progress: progress.clone() };
-        let (builder, shutdown, closing) = (builder.clone(), shutdown.clone(), closing.clone());
-        connections.spawn(async move {
-            let connection = builder.serve_connection(io, service);
-            let mut connection = std::pin::pin!(connection);
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = closing.cancelled() => return,
-                () = progress.stalled(bounds.head_timeout) => return,
-                () = shutdown.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    tokio::select! {
-                        ended = connection.as_mut() => ended,
-                        () = closing.cancelled() => return,
-                        () = progress.stalled(bounds.head_timeout) => return,
-                    }
+            _ = ticks.tick() => open.close_stalled(),
+            Some(_) = open.tasks.join_next() => {}
+            accepted = accept(&listener, &places) => {
+                if let Some((stream, place)) = accepted {
+                    open.spawn(&builder, &site, stream, place);
                 }
-            };
-            if let Err(error) = ended {
-                tracing::debug!(%error, "a connection ended early");
             }
-            drop(place);
-        });
+        }
     }
     drop(listener);
-    connections.close();
-    connections.wait().await;
+    for connection in &open.connections {
+        connection.progress.close();
+    }
+    while !open.tasks.is_empty() {
+        tokio::select! {
+            _ = ticks.tick() => open.close_stalled(),
+            _ = open.tasks.join_next() => {}
+        }
+    }
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
+/// The connections of a listener. Dropping it closes them.
+#[derive(Default)]
+struct Open {
+    tasks: JoinSet<()>,
+    connections: Vec<OpenConnection>,
+}
+
+struct OpenConnection {
+    progress: Arc<Progress>,
+    patience: Patience,
+    task: AbortHandle,
+}
+
+impl Open {
+    fn spawn<S>(&mut self, builder: &Arc<Builder>, site: &S, stream: TcpStream, place: Place)
+    where
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+    {
+        let progress = Arc::new(Progress::default());
+        let io = TokioIo::new(Watched { stream, progress: progress.clone(), place });
+        let service = Counted { service: site.clone(), progress: progress.clone() };
+        let (builder, watched) = (builder.clone(), progress.clone());
+        let task = self.tasks.spawn(async move {
+            let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
+            let mut is_closing = false;
+            // One flag to look at per turn: a click wakes its connection three times.
+            let ended = std::future::poll_fn(|cx: &mut Context<'_>| {
+                if !is_closing && watched.is_closing(cx) {
+                    is_closing = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                connection.as_mut().poll(cx)
+            });
+            if let Err(error) = ended.await {
+                tracing::debug!(%error, "a connection ended early");
+            }
+        });
+        self.connections.push(OpenConnection { progress, patience: Patience::default(), task });
+    }
+
+    /// Closes the connections whose clients have kept us waiting, and forgets those that have ended.
+    fn close_stalled(&mut self) {
+        self.connections.retain_mut(|connection| {
+            let keeps_waiting = connection.patience.has_run_out(&connection.progress);
+            if keeps_waiting {
+                connection.task.abort();
+            }
+            !keeps_waiting && !connection.task.is_finished()
+        });
+    }
+}
+
+type Builder = auto::Builder<TokioExecutor>;
+
+fn builder() -> Builder {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // `watch` does it cheaper.
     builder.http1().header_read_timeout(None);
@@ -92,7 +147,8 @@ fn builder() -> auto::Builder<TokioExecutor> {
     builder
 }
 
-type Place = tokio::sync::OwnedSemaphorePermit;
+/// A connection's place among [`Bounds::connections`]; it returns with the socket, also of an upgraded one.
+pub(super) type Place = tokio::sync::OwnedSemaphorePermit;
 
 /// A connection that has a place; `None` when there was none to accept, after a pause where that would repeat.
 async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStream, Place)> {
@@ -118,6 +174,7 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpS
 mod tests {
     use std::net::SocketAddr;
 
+    use axum::Router;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::Notify;
@@ -130,7 +187,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let server = tokio::spawn(serve_within(bounds, listener, router, shutdown.clone()));
+        let site = hyper_util::service::TowerToHyperService::new(router);
+        let server = tokio::spawn(serve_within(bounds, listener, site, shutdown.clone()));
         (address, shutdown, server)
     }
 

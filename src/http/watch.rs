@@ -1,19 +1,20 @@
 //! Closes connections on which a client keeps us waiting, at no cost to those that do not.
 //!
 //! hyper can time the reading of a head, and a body could be read under a timeout: two timers set and cleared for
-//! each click, which costs more than the click itself. Here a connection only counts, and one slow tick per
-//! connection looks whether the counters moved.
+//! each click, which costs more than the click itself. Here a connection only counts, and the listener looks every
+//! few seconds whether the counters moved. No connection has a timer of its own.
 
 use std::io::{IoSlice, Result};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use hyper::service::Service;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+
+use super::serve::Place;
 
 /// Bytes in a tick that are a body on its way and no head: a client that was told to continue sends one after we
 /// have written, which looks like the wait for the next head.
@@ -28,10 +29,14 @@ pub(super) struct Progress {
     answered: AtomicU64,
     bytes_read: AtomicU64,
     writes: AtomicU64,
+    closing: AtomicBool,
+    /// Whether `task` was set.
+    known: AtomicBool,
+    task: Mutex<Option<Waker>>,
 }
 
 /// What a tick saw.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Seen {
     heads: u64,
     is_answered: bool,
@@ -50,26 +55,23 @@ impl Progress {
         }
     }
 
-    /// Returns once the client has kept us waiting: for about `patience` with a head, which is also what an idle
-    /// connection waits for, or with an answer that it does not read; three times that with a body.
-    pub async fn stalled(&self, patience: Duration) {
-        let mut before = self.seen();
-        let mut quiet = 0;
-        loop {
-            tokio::time::sleep(patience / 2).await;
-            let now = self.seen();
-            let read = now.bytes_read - before.bytes_read;
-            // The bytes of a head are no progress before it ends, those of a body are.
-            let moved = now.heads != before.heads
-                || now.writes != before.writes
-                || (!now.is_answered && read > 0)
-                || read >= BODY_BYTES_PER_TICK;
-            quiet = if moved { 0 } else { quiet + 1 };
-            if quiet >= if now.is_answered { 2 } else { 6 } {
-                return;
-            }
-            before = now;
+    /// Tells the connection's task to answer what is open and end.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            task.wake();
         }
+    }
+
+    /// Whether the connection shall end; asked by its task in every turn.
+    pub fn is_closing(&self, cx: &mut Context<'_>) -> bool {
+        if !self.known.load(Ordering::Relaxed) {
+            // A task keeps its waker: once is enough.
+            *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+            self.known.store(true, Ordering::Relaxed);
+        }
+        self.closing.load(Ordering::Acquire)
     }
 
     fn read(&self, bytes: usize) {
@@ -82,10 +84,37 @@ impl Progress {
     }
 }
 
+/// How long a client has kept a connection waiting.
+#[derive(Default)]
+pub(super) struct Patience {
+    before: Seen,
+    quiet_ticks: u8,
+}
+
+impl Patience {
+    /// Looks once per tick. A client may keep us waiting for two full ticks with a head, which is also what an idle
+    /// connection waits for, or with an answer that it does not read; for six with a body.
+    pub fn has_run_out(&mut self, progress: &Progress) -> bool {
+        let (before, now) = (self.before, progress.seen());
+        let read = now.bytes_read - before.bytes_read;
+        // The bytes of a head are no progress before it ends, those of a body are.
+        let moved = now.heads != before.heads
+            || now.writes != before.writes
+            || (!now.is_answered && read > 0)
+            || read >= BODY_BYTES_PER_TICK;
+        self.before = now;
+        self.quiet_ticks = if moved { 0 } else { self.quiet_ticks + 1 };
+        self.quiet_ticks >= if now.is_answered { 3 } else { 7 }
+    }
+}
+
 /// A socket that counts what moves.
 pub(super) struct Watched {
     pub stream: TcpStream,
     pub progress: Arc<Progress>,
+    /// Held for as long as the socket is open.
+    #[expect(dead_code, reason = "dropped with the socket")]
+    pub place: Place,
 }
 
 impl AsyncRead for Watched {

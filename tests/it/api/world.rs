@@ -10,7 +10,7 @@ use hotseat::catalogue::directory::Directory;
 use hotseat::catalogue::intake::Intake;
 use hotseat::http::auth::{Role, TokenKey, Tokens};
 use hotseat::http::metrics::HttpMetrics;
-use hotseat::http::{Edge, EdgeSettings, ops_router, public_router, serve};
+use hotseat::http::{Edge, EdgeSettings, ops_site, public_site, serve};
 use hotseat::ledger::sqlite::{Access, Durability, SqliteLedger, SqliteOptions};
 use hotseat::mirror::local::LocalMirror;
 use http_body_util::{BodyExt, Full};
@@ -107,8 +107,8 @@ impl World {
             registry: Arc::new(registry),
             shutdown: leaving.clone(),
         };
-        tokio::spawn(serve(listener, public_router(edge.clone()), closing.clone()));
-        tokio::spawn(serve(ops_listener, ops_router(edge.clone()), closing.clone()));
+        tokio::spawn(serve(listener, public_site(edge.clone()), closing.clone()));
+        tokio::spawn(serve(ops_listener, ops_site(edge.clone()), closing.clone()));
         let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build_http();
         let world = Self { system, tokens, http, public, ops, closing, leaving, _data: data };
         world.import("First").await;
