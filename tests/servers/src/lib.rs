@@ -6,8 +6,12 @@
 
 mod postgres;
 mod process;
+mod postgres;
+mod process;
+mod proxy;
 mod redis;
 
 pub use self::postgres::Postgres;
 pub use self::process::{Process, find_binary, free_port};
+pub use self::proxy::{Cut, Proxy};
 pub use self::redis::{Redis, RedisCluster, RedisSentinels};
