@@ -105,29 +105,31 @@ fn run_sql(data: &Path, sql: &'static str) {
 #[test]
 fn read_only() {
     with_mounts("bad_data::read_only", || {
-        let disk = Disk::of("8m");
-        let sold = Sold::on(&disk.place);
+        let place = Place::new();
+        let disk = Disk::on(&place, "8m");
+        let sold = Sold::on(&place);
         disk.set_read_only(true);
-        refused(&disk.place, &WRITERS, &["cannot be written", "give this user write permission, or mount"]);
+        refused(&place, &WRITERS, &["cannot be written", "give this user write permission, or mount"]);
         disk.set_read_only(false);
-        sold.goes_on(&disk.place);
+        sold.goes_on(&place);
     });
 }
 
 #[test]
 fn on_a_full_disk_at_start() {
     with_mounts("bad_data::on_a_full_disk_at_start", || {
-        let disk = Disk::of("8m");
+        let place = Place::new();
+        let disk = Disk::on(&place, "8m");
         let remedy = ["the disk of the data directory", "is full", "free some space and start again"];
         // Before there is anything in it.
         disk.fill();
-        refused(&disk.place, &WRITERS, &remedy);
+        refused(&place, &WRITERS, &remedy);
         disk.make_room();
-        let sold = Sold::on(&disk.place);
+        let sold = Sold::on(&place);
         disk.fill();
-        refused(&disk.place, &WRITERS, &remedy);
+        refused(&place, &WRITERS, &remedy);
         disk.make_room();
-        sold.goes_on(&disk.place);
+        sold.goes_on(&place);
     });
 }
 
@@ -142,9 +144,10 @@ const IMPATIENT: [(&str, &str); 4] = [
 #[test]
 fn on_a_disk_that_fills_while_selling() {
     with_mounts("bad_data::on_a_disk_that_fills_while_selling", || {
-        let disk = Disk::of("8m");
-        let sold = Sold::on(&disk.place);
-        let server = Server::start_with(&disk.place.data, &[], &IMPATIENT);
+        let place = Place::new();
+        let disk = Disk::on(&place, "8m");
+        let sold = Sold::on(&place);
+        let server = Server::start_with(&place.data, &[], &IMPATIENT);
         let token = server.token(8);
         disk.fill();
         let select = |seat: u32| {
@@ -173,11 +176,11 @@ fn on_a_disk_that_fills_while_selling() {
         disk.make_room();
         until(|| hold(waiting).status == 201);
         until(|| warnings(&server).is_empty());
-        run_on(&disk.place.data, &["audit"]).success();
+        run_on(&place.data, &["audit"]).success();
         assert!(server.log().contains("the ledger is away") && server.log().contains("the ledger is back"));
         assert_eq!(hold(waiting).json()["seats"][0]["seatNo"], waiting);
         server.stop();
-        let said = run_on(&disk.place.data, &["audit"]).success();
+        let said = run_on(&place.data, &["audit"]).success();
         assert!(said.contains("no differences"), "{said}");
         drop(sold);
     });

@@ -9,6 +9,8 @@ mod cli;
 mod config;
 mod crash;
 mod demo;
+mod faults;
 mod import;
+mod packaging;
 mod restart;
 mod support;

@@ -1,7 +1,7 @@
 //! A disk of a few MiB for a test to fill: a tmpfs that only the test's own process and its children see.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::Place;
@@ -35,16 +35,15 @@ pub fn with_mounts(test: &str, body: impl FnOnce()) {
 
 /// A data directory that is a disk of its own. Its logs are beside it, on the machine's disk.
 pub struct Disk {
-    pub place: Place,
+    data: PathBuf,
 }
 
 impl Disk {
     /// Only inside [`with_mounts`].
-    pub fn of(size: &str) -> Self {
-        let place = Place::new();
+    pub fn on(place: &Place, size: &str) -> Self {
         fs::create_dir(&place.data).unwrap();
         mount(&["-t", "tmpfs", "-o", &format!("size={size},mode=700"), "none"], &place.data);
-        Self { place }
+        Self { data: place.data.clone() }
     }
 
     /// Leaves no block free.
@@ -61,18 +60,18 @@ impl Disk {
 
     /// As an administrator, or the kernel after an error, does.
     pub fn set_read_only(&self, read_only: bool) {
-        mount(&["-o", if read_only { "remount,ro" } else { "remount,rw" }], &self.place.data);
+        mount(&["-o", if read_only { "remount,ro" } else { "remount,rw" }], &self.data);
     }
 
-    fn ballast(&self) -> std::path::PathBuf {
-        self.place.data.join("ballast")
+    fn ballast(&self) -> PathBuf {
+        self.data.join("ballast")
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
         // It goes with the process anyway; this lets the directory go now.
-        let _ = Command::new("umount").arg("--lazy").arg(&self.place.data).status();
+        let _ = Command::new("umount").arg("--lazy").arg(&self.data).status();
     }
 }
 

@@ -6,8 +6,6 @@
 
 mod postgres;
 mod process;
-mod postgres;
-mod process;
 mod proxy;
 mod redis;
 
