@@ -1,74 +1,104 @@
 //! The feed's hub: a copy of every option's map, kept beside the shards so that looking at seats is
 //! never work for the actor that decides them.
 //!
-//! The shard gives each change its number and writes it here as it happens; readers get a snapshot
-//! that is cut at most once per tick, however many they are.
+//! The shard gives each change its number and writes it here as it happens. Once a tick the changes become a cut:
+//! a new snapshot, and one frame for all who had the last. Who comes back, or was slow, is brought to the newest
+//! cut from wherever it was. `history` decides what brings whom up to date; here are the locks and the clock.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use engine::{Epoch, OptionId, SeatChange, SeatState};
-use prometheus_client::metrics::histogram::Histogram;
+use tokio::sync::Notify;
+use tokio::sync::watch::Sender;
 use tokio::time::Instant;
 
-/// The public state of an option's seats at one point of its feed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Snapshot {
-    pub option: OptionId,
-    pub epoch: Epoch,
-    pub feed_seq: u64,
-    pub seat_count: u32,
-    /// Seats per state, indexed by `SeatState as usize`.
-    pub counts: [u32; 4],
-    /// Two bits a seat, seat i in bits 2·(i mod 4) of byte i/4.
-    pub map: Vec<u8>,
-}
+pub use self::frame::Frame;
+use self::history::{CatchUp, Cut, History};
+pub use self::position::{NotAPosition, Position};
+pub use self::snapshot::Snapshot;
+pub use self::watch::Watch;
+use crate::observe::Metrics;
 
-impl Snapshot {
-    /// The state of a seat below `seat_count`.
-    #[must_use]
-    pub fn state(&self, seat: usize) -> SeatState {
-        SeatState::from_bits(self.map[seat / 4] >> (2 * (seat % 4)))
-    }
-
-    fn set(&mut self, seat: usize, state: SeatState) {
-        let shift = 2 * (seat % 4);
-        let byte = &mut self.map[seat / 4];
-        *byte = *byte & !(3 << shift) | (state as u8) << shift;
-    }
-}
+mod frame;
+mod history;
+mod position;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+mod watch;
 
 /// Every option that this node serves. One for the whole process.
 #[derive(Debug)]
 pub struct Hub {
-    tick: Duration,
     options: RwLock<BTreeMap<OptionId, Arc<OptionFeed>>>,
-    lag: Histogram,
+    pulse: Arc<Pulse>,
+}
+
+/// What cuts the options that changed.
+#[derive(Debug)]
+struct Pulse {
+    tick: Duration,
+    /// Options with changes that somebody waits for, each once.
+    due: Mutex<Vec<Arc<OptionFeed>>>,
+    /// Told when there is one.
+    wake: Notify,
+    metrics: Metrics,
 }
 
 /// One option's copy. Its shard writes, everybody reads.
 #[derive(Debug)]
-pub struct OptionFeed {
-    copy: Mutex<Copy>,
+pub(crate) struct OptionFeed {
+    option: OptionId,
+    pulse: Arc<Pulse>,
+    /// What viewers have seen. Whoever locks both locks this one first; the shard locks only the other.
+    history: Mutex<History>,
+    live: Mutex<Live>,
+    /// The newest cut; `None` when nobody is to watch any more.
+    shown: Sender<Option<Arc<Cut>>>,
 }
 
+/// An option as its shard has it now.
 #[derive(Debug)]
-struct Copy {
-    /// As the shard has it now.
-    current: Snapshot,
-    /// As readers have it.
-    cut: Arc<Snapshot>,
+struct Live {
+    snapshot: Snapshot,
+    /// A bit for each seat that changed after the cut.
+    changed: Vec<u64>,
+    is_changed: bool,
     cut_at: Instant,
-    /// When the oldest change after the cut came.
-    changed_at: Option<Instant>,
+    /// Since when somebody waits for the next cut.
+    due_since: Option<Instant>,
+}
+
+/// Where a shard's changes of an option go in, for as long as the shard's epoch is the newest.
+#[derive(Debug)]
+pub struct Inlet {
+    feed: Arc<OptionFeed>,
+    epoch: Epoch,
 }
 
 impl Hub {
-    /// `tick` is how old a snapshot may be; `lag` learns how old the oldest change in a cut is, in seconds.
+    /// `tick` is how old a snapshot may be, and how long changes are gathered into one frame. Frames are cut while
+    /// [`Self::run`] runs.
     #[must_use]
-    pub fn new(tick: Duration, lag: Histogram) -> Self {
-        Self { tick, options: RwLock::default(), lag }
+    pub fn new(tick: Duration, metrics: Metrics) -> Self {
+        let pulse = Pulse { tick, due: Mutex::default(), wake: Notify::new(), metrics };
+        Self { options: RwLock::default(), pulse: Arc::new(pulse) }
+    }
+
+    /// Cuts what changed while somebody watches it. The first change after a quiet time is shown at once, those
+    /// that follow wait for the tick.
+    pub async fn run(self: Arc<Self>) {
+        loop {
+            self.pulse.wake.notified().await;
+            let due = std::mem::take(&mut *lock(&self.pulse.due));
+            for feed in due {
+                feed.cut();
+                tokio::task::yield_now().await;
+            }
+            tokio::time::sleep(self.pulse.tick).await;
+        }
     }
 
     /// Takes an option over: a new one, or one whose shard was restored under a new epoch.
@@ -78,118 +108,192 @@ impl Hub {
         epoch: Epoch,
         feed_seq: u64,
         states: impl Iterator<Item = SeatState>,
-    ) -> Arc<OptionFeed> {
-        let feed = Arc::new(OptionFeed::new(option, epoch, feed_seq, states));
+    ) -> Inlet {
+        let snapshot = Snapshot::new(option, Position { epoch, seq: feed_seq }, states);
         let mut options = self.options.write().unwrap_or_else(PoisonError::into_inner);
-        options.insert(option, Arc::clone(&feed));
-        feed
+        let feed = match options.get(&option) {
+            Some(feed) => {
+                feed.turn(snapshot);
+                feed.clone()
+            }
+            None => {
+                let feed = Arc::new(OptionFeed::new(snapshot, self.pulse.clone()));
+                options.insert(option, feed.clone());
+                feed
+            }
+        };
+        Inlet { feed, epoch }
     }
 
-    /// Forgets an option that this node no longer serves, unless somebody newer does.
+    /// Forgets an option that this node no longer serves, unless somebody newer does. Its viewers are told.
     pub fn close(&self, option: OptionId, epoch: Epoch) {
         let mut options = self.options.write().unwrap_or_else(PoisonError::into_inner);
-        if options.get(&option).is_some_and(|feed| feed.lock().current.epoch <= epoch) {
-            options.remove(&option);
+        if options.get(&option).is_some_and(|feed| lock(&feed.live).snapshot.epoch <= epoch)
+            && let Some(feed) = options.remove(&option)
+        {
+            feed.end();
         }
+    }
+
+    /// Lets every viewer go, because the node goes down. Snapshots are still served.
+    pub fn end(&self) {
+        let options = self.options.read().unwrap_or_else(PoisonError::into_inner);
+        options.values().for_each(|feed| feed.end());
     }
 
     /// The seats of an option, at most one tick old; `None` while nobody here serves it.
     #[must_use]
     pub fn snapshot(&self, option: OptionId) -> Option<Arc<Snapshot>> {
+        let feed = self.find(option)?;
+        feed.refresh();
+        Some(lock(&feed.history).cut().snapshot.clone())
+    }
+
+    /// A viewer of an option; `None` while nobody here serves it. `since`: what the viewer has. First comes what
+    /// brings it up to date: nothing, changes, or a snapshot where its position cannot be continued.
+    #[must_use]
+    pub fn watch(&self, option: OptionId, since: Option<Position>) -> Option<Watch> {
+        let feed = self.find(option)?;
+        let shown = feed.shown.subscribe();
+        // After the subscription, or a change in between would wait for the next one.
+        feed.refresh();
+        let is_served = shown.borrow().is_some();
+        is_served.then(|| Watch::new(feed, shown, since))
+    }
+
+    fn find(&self, option: OptionId) -> Option<Arc<OptionFeed>> {
         let options = self.options.read().unwrap_or_else(PoisonError::into_inner);
-        let feed = Arc::clone(options.get(&option)?);
-        drop(options);
-        Some(feed.snapshot(self.tick, &self.lag))
+        options.get(&option).cloned()
+    }
+}
+
+impl Inlet {
+    /// Takes a change that the shard made at `now`. Changes come in the order of their numbers. Those of a shard
+    /// that has been followed by another are nobody's business.
+    pub fn apply(&self, now: Instant, change: &SeatChange) {
+        let mut live = lock(&self.feed.live);
+        if live.snapshot.epoch != self.epoch {
+            return;
+        }
+        debug_assert_eq!(change.feed_seq, live.snapshot.feed_seq + 1, "a shard counts its changes");
+        let seat = change.seat.0 as usize;
+        live.snapshot.set(seat, change.state);
+        live.snapshot.feed_seq = change.feed_seq;
+        live.changed[seat / 64] |= 1 << (seat % 64);
+        live.is_changed = true;
+        if live.due_since.is_none() && self.feed.shown.receiver_count() > 0 {
+            live.due_since = Some(now);
+            self.feed.ask_for_a_cut();
+        }
     }
 }
 
 impl OptionFeed {
-    fn new(option: OptionId, epoch: Epoch, feed_seq: u64, states: impl Iterator<Item = SeatState>) -> Self {
-        let mut current =
-            Snapshot { option, epoch, feed_seq, seat_count: 0, counts: [0; 4], map: Vec::new() };
-        for (seat, state) in states.enumerate() {
-            if seat % 4 == 0 {
-                current.map.push(0);
+    fn new(snapshot: Snapshot, pulse: Arc<Pulse>) -> Self {
+        let history = History::new(snapshot.clone());
+        Self {
+            option: snapshot.option,
+            pulse,
+            shown: Sender::new(Some(history.cut().clone())),
+            history: Mutex::new(history),
+            live: Mutex::new(Live::new(snapshot)),
+        }
+    }
+
+    const fn option(&self) -> OptionId {
+        self.option
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.pulse.metrics
+    }
+
+    fn catch_up(&self, at: Option<Position>) -> CatchUp {
+        lock(&self.history).catch_up(at)
+    }
+
+    /// Cuts for somebody who looks now: nobody may have for a long time.
+    fn refresh(self: &Arc<Self>) {
+        let mut live = lock(&self.live);
+        if !live.is_changed {
+            return;
+        }
+        if live.cut_at.elapsed() >= self.pulse.tick {
+            drop(live);
+            self.cut();
+        } else if live.due_since.is_none() && self.shown.receiver_count() > 0 {
+            live.due_since = Some(Instant::now());
+            self.ask_for_a_cut();
+        }
+    }
+
+    fn ask_for_a_cut(self: &Arc<Self>) {
+        lock(&self.pulse.due).push(self.clone());
+        self.pulse.wake.notify_one();
+    }
+
+    fn cut(&self) {
+        let mut history = lock(&self.history);
+        let mut live = lock(&self.live);
+        if let Some(since) = live.due_since.take() {
+            self.metrics().feed_lag_seconds().observe(since.elapsed().as_secs_f64());
+        }
+        if !live.is_changed {
+            return;
+        }
+        let snapshot = live.snapshot.clone();
+        let changed = live.changed.clone();
+        live.changed.fill(0);
+        live.is_changed = false;
+        live.cut_at = Instant::now();
+        drop(live);
+        history.advance(snapshot, ones(&changed));
+        self.show(&history);
+    }
+
+    fn turn(&self, snapshot: Snapshot) {
+        let mut history = lock(&self.history);
+        *lock(&self.live) = Live::new(snapshot.clone());
+        history.turn(snapshot);
+        self.show(&history);
+    }
+
+    fn end(&self) {
+        let _history = lock(&self.history);
+        self.shown.send_replace(None);
+    }
+
+    /// Wakes the viewers, unless they have been let go.
+    fn show(&self, history: &History) {
+        self.shown.send_if_modified(|shown| {
+            if shown.is_some() {
+                *shown = Some(history.cut().clone());
             }
-            current.set(seat, state);
-            current.seat_count += 1;
-            current.counts[state as usize] += 1;
-        }
-        let cut = Arc::new(current.clone());
-        Self { copy: Mutex::new(Copy { current, cut, cut_at: Instant::now(), changed_at: None }) }
-    }
-
-    /// Takes a change that the shard made at `now`. Changes come in the order of their numbers.
-    pub fn apply(&self, now: Instant, change: &SeatChange) {
-        let mut copy = self.lock();
-        copy.changed_at.get_or_insert(now);
-        let current = &mut copy.current;
-        let seat = change.seat.0 as usize;
-        debug_assert_eq!(change.feed_seq, current.feed_seq + 1, "a shard counts its changes");
-        let before = current.state(seat);
-        current.set(seat, change.state);
-        current.counts[before as usize] -= 1;
-        current.counts[change.state as usize] += 1;
-        current.feed_seq = change.feed_seq;
-    }
-
-    fn snapshot(&self, tick: Duration, lag: &Histogram) -> Arc<Snapshot> {
-        let mut copy = self.lock();
-        if let Some(changed_at) = copy.changed_at
-            && copy.cut_at.elapsed() >= tick
-        {
-            lag.observe(changed_at.elapsed().as_secs_f64());
-            copy.cut = Arc::new(copy.current.clone());
-            copy.cut_at = Instant::now();
-            copy.changed_at = None;
-        }
-        Arc::clone(&copy.cut)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Copy> {
-        self.copy.lock().unwrap_or_else(PoisonError::into_inner)
+            shown.is_some()
+        });
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use engine::SeatNo;
-
-    use super::*;
-
-    const OPTION: OptionId = OptionId(7);
-
-    fn change(seat: u32, state: SeatState, feed_seq: u64) -> SeatChange {
-        SeatChange { option: OPTION, seat: SeatNo(seat), state, feed_seq }
+impl Live {
+    fn new(snapshot: Snapshot) -> Self {
+        let changed = vec![0; (snapshot.seat_count as usize).div_ceil(64)];
+        Self { snapshot, changed, is_changed: false, cut_at: Instant::now(), due_since: None }
     }
+}
 
-    #[tokio::test(start_paused = true)]
-    async fn a_snapshot_is_at_most_a_tick_old_and_cut_once_a_tick() {
-        let hub = Hub::new(Duration::from_millis(50), Histogram::new([0.1]));
-        assert_eq!(hub.snapshot(OPTION), None);
-        let feed = hub.open(OPTION, Epoch(1), 0, [SeatState::Available; 5].into_iter());
-        let first = hub.snapshot(OPTION).unwrap();
-        assert_eq!((first.counts, first.map.as_slice()), ([5, 0, 0, 0], [0, 0].as_slice()));
-        feed.apply(Instant::now(), &change(1, SeatState::Selecting, 1));
-        feed.apply(Instant::now(), &change(4, SeatState::Confirmed, 2));
-        assert!(Arc::ptr_eq(&first, &hub.snapshot(OPTION).unwrap()));
-        tokio::time::advance(Duration::from_millis(50)).await;
-        let second = hub.snapshot(OPTION).unwrap();
-        assert_eq!((second.feed_seq, second.counts), (2, [3, 1, 0, 1]));
-        assert_eq!(second.map, [0b0100, 0b11]);
-        assert_eq!((second.state(1), second.state(4)), (SeatState::Selecting, SeatState::Confirmed));
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(Arc::ptr_eq(&second, &hub.snapshot(OPTION).unwrap()), "nothing changed, nothing is cut");
-    }
+/// The places of the bits that are set.
+fn ones(words: &[u64]) -> impl Iterator<Item = u32> {
+    (0..).zip(words).flat_map(|(word, bits)| {
+        let mut rest = *bits;
+        std::iter::from_fn(move || {
+            let place = rest.trailing_zeros();
+            let is_one = rest != 0;
+            rest &= rest.wrapping_sub(1);
+            is_one.then(|| 64 * word + place)
+        })
+    })
+}
 
-    #[tokio::test(start_paused = true)]
-    async fn a_new_epoch_replaces_and_an_old_one_cannot_close() {
-        let hub = Hub::new(Duration::from_millis(50), Histogram::new([0.1]));
-        hub.open(OPTION, Epoch(1), 9, [SeatState::Hold].into_iter());
-        hub.open(OPTION, Epoch(2), 0, [SeatState::Available].into_iter());
-        hub.close(OPTION, Epoch(1));
-        assert_eq!(hub.snapshot(OPTION).unwrap().epoch, Epoch(2));
-        hub.close(OPTION, Epoch(2));
-        assert_eq!(hub.snapshot(OPTION), None);
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

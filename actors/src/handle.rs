@@ -21,7 +21,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::batch::{self, Sent};
-use crate::feed::Hub;
+use crate::feed::{Frame, Hub, Position, Watch};
 use crate::followers::{Followers, Following, Selection};
 use crate::leases::Leases;
 use crate::observe::{Metrics, Op, ShardGauges};
@@ -195,6 +195,18 @@ impl Handle {
     #[must_use]
     pub fn snapshot(&self, option: OptionId) -> Option<Arc<Snapshot>> {
         self.inner.hub.snapshot(option)
+    }
+
+    /// A viewer of an option, see [`Hub::watch`].
+    #[must_use]
+    pub fn watch(&self, option: OptionId, since: Option<Position>) -> Option<Watch> {
+        self.inner.hub.watch(option, since)
+    }
+
+    /// What brings somebody up to date who has the map of this position; `None` while nobody serves the option.
+    /// Waits a moment where the position is ahead of this node.
+    pub async fn changes(&self, option: OptionId, since: Position) -> Option<Arc<Frame>> {
+        self.watch(option, Some(since))?.up_to_date().await
     }
 
     /// A shard's memory, for audits.

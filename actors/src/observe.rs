@@ -104,6 +104,8 @@ struct Inner {
     mirror_up: Gauge,
     shard_halts: Counter,
     feed_lag_seconds: Histogram,
+    viewers: Gauge,
+    viewer_resets: Counter,
     expired: Family<KindLabels, Counter>,
     expired_handles: [Counter; 2],
     shards: OnceLock<Arc<[Arc<ShardGauges>]>>,
@@ -167,6 +169,8 @@ impl Default for Metrics {
             mirror_up: Gauge::default(),
             shard_halts: Counter::default(),
             feed_lag_seconds: seconds(),
+            viewers: Gauge::default(),
+            viewer_resets: Counter::default(),
             expired,
             expired_handles,
             shards: OnceLock::new(),
@@ -194,7 +198,9 @@ impl Metrics {
         r.register("mirror_backlog", "Changes that the mirror has not acknowledged", m.mirror_backlog.clone());
         r.register("mirror_up", "1 while the mirror answers", m.mirror_up.clone());
         r.register("shard_halts", "Shards that stopped themselves and were restored", m.shard_halts.clone());
-        r.register_with_unit("feed_lag", "From a change in memory to the snapshot that shows it", Unit::Seconds, m.feed_lag_seconds.clone());
+        r.register_with_unit("feed_lag", "From a change that somebody watches to the frame that shows it", Unit::Seconds, m.feed_lag_seconds.clone());
+        r.register("viewers", "Watches of options, however they are watched", m.viewers.clone());
+        r.register("viewer_resets", "Snapshots for viewers who had something and could not go on from there", m.viewer_resets.clone());
         r.register("expired", "Soft locks and holds that ran out", m.expired.clone());
         r.register_collector(Box::new(Scrape(self.clone())));
     }
@@ -278,6 +284,16 @@ impl Metrics {
     #[must_use]
     pub fn feed_lag_seconds(&self) -> &Histogram {
         &self.0.feed_lag_seconds
+    }
+
+    #[must_use]
+    pub fn viewers(&self) -> &Gauge {
+        &self.0.viewers
+    }
+
+    #[must_use]
+    pub fn viewer_resets(&self) -> &Counter {
+        &self.0.viewer_resets
     }
 
     /// A soft lock ran out.

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::batch::{Batch, Owed, Part};
 use crate::clock::LedgerClock;
-use crate::feed::{Hub, OptionFeed};
+use crate::feed::{Hub, Inlet};
 use crate::followers::{Followers, Selection};
 use crate::handle::{Answer, Ask, Memory};
 use crate::leases::Lease;
@@ -108,7 +108,7 @@ pub struct Start {
 
 /// Where an option's changes go.
 struct Outlet {
-    feed: Arc<OptionFeed>,
+    feed: Inlet,
     mirror: Arc<OptionMirror>,
 }
 

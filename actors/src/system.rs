@@ -99,6 +99,7 @@ pub struct System {
     ledger: Arc<dyn Ledger>,
     writer: Writer,
     mirror: Mirroring,
+    hub: Arc<Hub>,
     supervisor: ActorRef<supervisor::Message>,
     tasks: Vec<AbortHandle>,
 }
@@ -124,7 +125,8 @@ impl System {
         let writer = Writer::start(ledger.clone(), metrics.clone());
         let mirror = Mirroring::new(mirror, clock.clone(), metrics.clone());
         let mirror_task = tokio::spawn(mirror.clone().run()).abort_handle();
-        let hub = Arc::new(Hub::new(options.feed_tick, metrics.feed_lag_seconds().clone()));
+        let hub = Arc::new(Hub::new(options.feed_tick, metrics.clone()));
+        let pulse = tokio::spawn(hub.clone().run()).abort_handle();
         let followers = Arc::new(Followers::default());
         let restorer = Restorer {
             ledger: ledger.clone(),
@@ -154,15 +156,15 @@ impl System {
         let renewal = tokio::spawn(renewal.run(lease, supervisor.clone())).abort_handle();
         let handle = Handle::new(
             doors.clone(),
-            hub,
+            hub.clone(),
             followers,
             ledger.clone(),
             leases.clone(),
             options.ledger_ack_timeout,
             metrics,
         );
-        let tasks = vec![mirror_task, renewal];
-        Ok(Self { handle, doors, leases, ledger, writer, mirror, supervisor, tasks })
+        let tasks = vec![mirror_task, renewal, pulse];
+        Ok(Self { handle, doors, leases, ledger, writer, mirror, hub, supervisor, tasks })
     }
 
     /// The door to the shards.
@@ -175,6 +177,7 @@ impl System {
     pub async fn shutdown(self, grace: Duration) -> ShutdownReport {
         let deadline = Instant::now() + grace;
         self.leases.stop();
+        self.hub.end();
         let actors: Vec<_> = self.doors.iter().filter_map(Door::actor).collect();
         for door in self.doors.iter() {
             door.show(Route::Stopped);

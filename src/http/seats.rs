@@ -23,9 +23,6 @@ use super::error::Problem;
 use super::wire::{ProblemBody, SeatsView};
 use crate::catalogue::directory::OptionEntry;
 
-/// Bytes of the compact map's head: version, bits, epoch, seq, seats.
-const COMPACT_HEAD: usize = 22;
-
 /// Why writing cannot fail.
 const VEC: &str = "a Vec takes every byte";
 
@@ -124,7 +121,7 @@ impl Encoded {
     }
 
     async fn compact(&self) -> Bytes {
-        let encode = || async { Bytes::from(encode_compact(&self.snapshot)) };
+        let encode = || async { Bytes::from(self.snapshot.compact()) };
         self.compact.get_or_init(encode).await.clone()
     }
 
@@ -190,16 +187,6 @@ const fn state_tail(state: SeatState) -> &'static [u8] {
         SeatState::Hold => b",\"state\":\"HOLD\"}",
         SeatState::Confirmed => b",\"state\":\"CONFIRMED\"}",
     }
-}
-
-fn encode_compact(snapshot: &Snapshot) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(COMPACT_HEAD + snapshot.map.len());
-    bytes.extend_from_slice(&[1, 2]);
-    bytes.extend_from_slice(&snapshot.epoch.0.to_le_bytes());
-    bytes.extend_from_slice(&snapshot.feed_seq.to_le_bytes());
-    bytes.extend_from_slice(&snapshot.seat_count.to_le_bytes());
-    bytes.extend_from_slice(&snapshot.map);
-    bytes
 }
 
 /// The fastest level: the map changes with the next tick.
