@@ -30,6 +30,7 @@ use crate::http::{Edge, EdgeSettings, ops_site, public_site, serve};
 pub use crate::ledger::sqlite::Access;
 use crate::ledger::sqlite::{self, OpenError, SqliteLedger, SqliteOptions};
 use crate::mirror::local::LocalMirror;
+use crate::mirror::redis::RedisMirror;
 use crate::run_file::RunFile;
 
 mod heads;
@@ -112,7 +113,8 @@ impl App {
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "Which hotseat this is", build);
 
-        let system = System::start(options(config, ledger.clone(), metrics)).await?;
+        let mirror = open_mirror(config).await?;
+        let system = System::start(options(config, ledger.clone(), mirror, metrics)).await?;
         let directory = Arc::new(Directory::new());
         directory.refresh(ledger.as_ref()).await?;
         let catalogue: Arc<dyn Catalogue> = ledger.clone();
@@ -226,8 +228,25 @@ impl App {
     }
 }
 
-fn options(config: &Config, ledger: Arc<dyn Ledger>, metrics: Metrics) -> actors::Options {
-    let mirror: Arc<dyn Mirror> = Arc::new(LocalMirror::new());
+/// The mirror of a configuration. Tried once, so that the shards find it at hand; without it they start alone.
+async fn open_mirror(config: &Config) -> anyhow::Result<Arc<dyn Mirror>> {
+    if config.mirror.url == "local:" {
+        return Ok(Arc::new(LocalMirror::new()));
+    }
+    let wrong = |what| Problems::from(ConfigError::new("", "mirror.url", what));
+    let mirror = RedisMirror::new(config.mirror.url.parse().map_err(wrong)?);
+    if let Err(error) = mirror.ping().await {
+        tracing::warn!(%error, "starting without the soft locks of the mirror");
+    }
+    Ok(Arc::new(mirror))
+}
+
+fn options(
+    config: &Config,
+    ledger: Arc<dyn Ledger>,
+    mirror: Arc<dyn Mirror>,
+    metrics: Metrics,
+) -> actors::Options {
     actors::Options {
         ledger,
         mirror,

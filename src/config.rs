@@ -195,7 +195,7 @@ pub struct Feed {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mirror {
-    /// `local:`, inside this process.
+    /// `local:`, inside this process; or a Redis, see [`crate::redis_url`].
     pub url: String,
     /// How long a restore waits for the mirror.
     #[serde(with = "text::duration")]

@@ -9,6 +9,7 @@ pub mod config;
 pub mod http;
 pub mod ledger;
 pub mod mirror;
+pub mod redis_url;
 pub mod run_file;
 pub mod shutdown;
 pub mod telemetry;

@@ -24,6 +24,7 @@ use crate::batch::{self, Sent};
 use crate::feed::{Frame, Hub, Position, Watch};
 use crate::followers::{Followers, Following, Selection};
 use crate::leases::Leases;
+use crate::mirror::Mirroring;
 use crate::observe::{Metrics, Op, ShardGauges};
 use crate::permits::{Permit, Pool};
 use crate::ports::Ledger;
@@ -31,6 +32,7 @@ use crate::reach::LedgerAway;
 use crate::shard::{Asked, Halt, Message};
 
 pub use crate::feed::Snapshot;
+pub use crate::mirror::Away as MirrorAway;
 
 /// Cheap to clone; one for the whole process.
 #[derive(Clone)]
@@ -38,14 +40,16 @@ pub struct Handle {
     inner: Arc<Inner>,
 }
 
-struct Inner {
-    doors: Doors,
-    hub: Arc<Hub>,
-    followers: Arc<Followers>,
-    ledger: Arc<dyn Ledger>,
-    leases: Leases,
-    ledger_ack_timeout: Duration,
-    metrics: Metrics,
+/// What the doors share.
+pub(crate) struct Inner {
+    pub doors: Doors,
+    pub hub: Arc<Hub>,
+    pub followers: Arc<Followers>,
+    pub ledger: Arc<dyn Ledger>,
+    pub leases: Leases,
+    pub mirror: Mirroring,
+    pub ledger_ack_timeout: Duration,
+    pub metrics: Metrics,
 }
 
 /// One door per shard, by shard.
@@ -114,16 +118,8 @@ pub enum ShardStatus {
 }
 
 impl Handle {
-    pub(crate) fn new(
-        doors: Doors,
-        hub: Arc<Hub>,
-        followers: Arc<Followers>,
-        ledger: Arc<dyn Ledger>,
-        leases: Leases,
-        ledger_ack_timeout: Duration,
-        metrics: Metrics,
-    ) -> Self {
-        Self { inner: Arc::new(Inner { doors, hub, followers, ledger, leases, ledger_ack_timeout, metrics }) }
+    pub(crate) fn new(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner) }
     }
 
     /// Asks a shard and waits for its answer, at most until `deadline`. A ledger command that the
@@ -228,6 +224,12 @@ impl Handle {
     #[must_use]
     pub fn ledger_away(&self) -> Option<LedgerAway> {
         self.inner.leases.ledger_away()
+    }
+
+    /// Why soft locks are not mirrored, for `/readyz`; `None` while they are.
+    #[must_use]
+    pub fn mirror_away(&self) -> Option<MirrorAway> {
+        self.inner.mirror.away()
     }
 
     /// Why shards are starting for long, for `/readyz`; `None` when the last that tried came up.

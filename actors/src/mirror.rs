@@ -32,8 +32,8 @@ const IDLE_CHECK: Duration = Duration::from_secs(1);
 /// How long to wait before a mirror that failed is tried again: doubles from the first to the second.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// A mirror that is silent for so long has failed.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// A mirror that is silent for so long has failed. Adapters give up before, and say more about it.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The same for a rebuild, which may be 100,000 soft locks.
 const REBUILD_TIMEOUT: Duration = Duration::from_secs(10);

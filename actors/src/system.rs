@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::clock::LedgerClock;
 use crate::feed::Hub;
 use crate::followers::Followers;
-use crate::handle::{Door, Doors, Handle, Route};
+use crate::handle::{self, Door, Doors, Handle, Route};
 use crate::leases::{Leases, Renewal};
 use crate::mirror::Mirroring;
 use crate::observe::Metrics;
@@ -154,15 +154,16 @@ impl System {
         let renewal =
             Renewal { ledger: ledger.clone(), leases: leases.clone(), clock, metrics: metrics.clone() };
         let renewal = tokio::spawn(renewal.run(lease, supervisor.clone())).abort_handle();
-        let handle = Handle::new(
-            doors.clone(),
-            hub.clone(),
+        let handle = Handle::new(handle::Inner {
+            doors: doors.clone(),
+            hub: hub.clone(),
             followers,
-            ledger.clone(),
-            leases.clone(),
-            options.ledger_ack_timeout,
+            ledger: ledger.clone(),
+            leases: leases.clone(),
+            mirror: mirror.clone(),
+            ledger_ack_timeout: options.ledger_ack_timeout,
             metrics,
-        );
+        });
         let tasks = vec![mirror_task, renewal, pulse];
         Ok(Self { handle, doors, leases, ledger, writer, mirror, hub, supervisor, tasks })
     }

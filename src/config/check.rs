@@ -11,6 +11,7 @@ use super::Config;
 use super::error::ConfigError;
 use super::text::format_duration;
 use crate::http::auth::{Role, TokenKey, check_exposure};
+use crate::redis_url::{FORMS, RedisUrl};
 
 pub(super) const SHARDS: &str = "a whole number from 1 to 4096";
 
@@ -82,7 +83,11 @@ fn names(config: &Config, checks: &mut Checks<'_>) {
         format_args!("{url:?}"),
     );
     let url = &config.mirror.url;
-    checks.expect(url == "local:", "mirror.url", "\"local:\" (inside this process)", format_args!("{url:?}"));
+    if url != "local:"
+        && let Err(found) = url.parse::<RedisUrl>()
+    {
+        checks.expect(false, "mirror.url", format_args!("\"local:\" (inside this process), {FORMS}"), found);
+    }
     let level = &config.log.level;
     if let Err(error) = EnvFilter::builder().parse(level) {
         let found = format!("{level:?} ({error})");

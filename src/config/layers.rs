@@ -12,6 +12,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 use super::Config;
 use super::check::check;
 use super::error::{ConfigError, Problems, nearest};
+use super::text;
 
 const PREFIX: &str = "HOTSEAT_";
 
@@ -282,7 +283,11 @@ fn changed(config: &Config, source: &dyn Fn(&str) -> String) -> Vec<Changed> {
         if value == default {
             continue;
         }
-        let value = if key == "auth.secret" { "(kept secret)".to_owned() } else { toml(&value) };
+        let value = match key.as_str() {
+            "auth.secret" => "(kept secret)".to_owned(),
+            "mirror.url" => text::without_login(&toml(&value)),
+            _ => toml(&value),
+        };
         let source = source(&key);
         changed.push(Changed { key, value, source });
     }

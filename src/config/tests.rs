@@ -51,7 +51,7 @@ fn the_engine_has_the_same_defaults() {
 }
 
 /// A legal value of every key that is not its default.
-const OTHERS: [(&str, &str); 29] = [
+const OTHERS: [(&str, &str); 30] = [
     ("node.name", "east-1"),
     ("node.public_url", "https://seats.example.com"),
     ("node.data", "/var/lib/hotseat"),
@@ -76,6 +76,7 @@ const OTHERS: [(&str, &str); 29] = [
     ("auth.dev_tokens", "true"),
     ("edge.click_timeout", "1s"),
     ("feed.tick", "100ms"),
+    ("mirror.url", "redis://cache"),
     ("mirror.restore_timeout", "300ms"),
     ("shutdown.grace", "30s"),
     ("log.format", "json"),
@@ -94,8 +95,8 @@ fn every_key_can_come_from_the_environment() {
         let name = variable(&key);
         let source = format!("environment variable {name}");
         let load = |value| load_from(&Flags::default(), variables(&[(&name, value)]));
-        if matches!(key.as_str(), "ledger.url" | "mirror.url") {
-            let error = load("redis://cache").expect_err("no such ledger or mirror yet").to_string();
+        if key == "ledger.url" {
+            let error = load("redis://cache").expect_err("no such ledger").to_string();
             assert!(error.starts_with(&format!("{source}: {key}: expected \"")), "{error}");
             continue;
         }
@@ -179,8 +180,10 @@ fn wrong_files_are_refused_by_key() {
         ("[auth]\nsecret = 31337", "FILE: auth.secret: expected a string, found something else"),
         ("[log]\nformat = \"xml\"", "FILE: log.format: expected \"pretty\" or \"json\", found \"xml\""),
         (
-            "[mirror]\nurl = \"redis://x\"",
-            "FILE: mirror.url: expected \"local:\" (inside this process), found \"redis://x\"",
+            "[mirror]\nurl = \"redis+sentinel://:hunter2@x\"",
+            "FILE: mirror.url: expected \"local:\" (inside this process), \"redis://HOST:PORT/DB\", \
+             \"redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DB\" or \"redis+cluster://HOST:PORT,HOST:PORT\", \
+             USER:PASSWORD@ before the hosts, rediss for TLS, found no name of a service behind the sentinels",
         ),
         (
             "[node]\npublic_url = \"seats.example.com\"",

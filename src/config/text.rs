@@ -47,6 +47,15 @@ pub fn format_duration(duration: Duration) -> String {
     }
 }
 
+/// A URL as it may be shown: without who logs in, and with which password.
+#[must_use]
+pub fn without_login(url: &str) -> String {
+    match url.split_once("://").zip(url.rsplit_once('@')) {
+        Some(((scheme, _), (_, place))) => format!("{scheme}://{place}"),
+        None => url.to_owned(),
+    }
+}
+
 /// A configured duration as the engine counts; bounded by the parser, so it always fits.
 #[must_use]
 pub fn span(duration: Duration) -> engine::Span {

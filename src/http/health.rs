@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actors::handle::ShardStatus;
+use actors::handle::{MirrorAway, ShardStatus};
 use actors::reach::LedgerAway;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -89,6 +89,15 @@ fn readiness(shared: &Shared) -> Readiness {
             warnings.push(format!("{away}: clicks go on, holds wait for it"));
         } else {
             reasons.push(away);
+        }
+    }
+    if let Some(MirrorAway { why, since_start }) = shared.edge.handle.mirror_away() {
+        let away = format!("soft locks are not mirrored ({why})");
+        // A sale that has begun goes on; before that there is somebody to ask whether it should begin so.
+        if since_start {
+            reasons.push(away);
+        } else {
+            warnings.push(format!("{away}: a crash would forget them"));
         }
     }
     Readiness { ready: reasons.is_empty(), reasons, warnings, shards, intake_pending, shutting_down }

