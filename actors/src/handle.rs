@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use crate::batch::{self, Sent};
 use crate::feed::{Frame, Hub, Position, Watch};
 use crate::followers::{Followers, Following, Selection};
+use crate::inbox::Inbox;
 use crate::leases::Leases;
 use crate::mirror::Mirroring;
 use crate::observe::{Metrics, Op, ShardGauges};
@@ -67,7 +68,7 @@ pub(crate) struct Door {
 #[derive(Clone, Debug)]
 pub(crate) enum Route {
     Starting,
-    Serving { epoch: Epoch, actor: ActorRef<Message> },
+    Serving { epoch: Epoch, actor: ActorRef<Message>, inbox: Arc<Inbox> },
     Stopped,
 }
 
@@ -350,7 +351,7 @@ impl Door {
             return Answer::unavailable(Unavailable::Overloaded);
         };
         let (reply, answer) = oneshot::channel();
-        self.send(Message::Ask(Asked { ask, deadline, reply, undecided, owed: None }));
+        self.ask(Asked { ask, deadline, reply, undecided, owed: None });
         answer.await.unwrap_or_else(|_| Answer::unavailable(Unavailable::Overloaded))
     }
 
@@ -360,7 +361,7 @@ impl Door {
             return Answer::unavailable(Unavailable::Overloaded);
         };
         let (reply, answer) = oneshot::channel();
-        if !self.send(Message::Ask(Asked { ask, deadline, reply, undecided, owed: Some(owed) })) {
+        if !self.ask(Asked { ask, deadline, reply, undecided, owed: Some(owed) }) {
             return Answer::unavailable(Unavailable::Overloaded);
         }
         match tokio::time::timeout_at(patience, answer).await {
@@ -378,6 +379,20 @@ impl Door {
         let (reply, answer) = oneshot::channel();
         self.send(message(reply, permit));
         answer.await.map_err(|_| Unavailable::Overloaded)
+    }
+
+    /// Whether somebody is there to decide it.
+    fn ask(&self, asked: Asked) -> bool {
+        match &*self.route.borrow() {
+            Route::Serving { actor, inbox, .. } => {
+                let told = !inbox.push(asked) || actor.send_message(Message::Asks).is_ok();
+                if !told {
+                    inbox.clear();
+                }
+                told
+            }
+            Route::Starting | Route::Stopped => false,
+        }
     }
 
     /// Whether somebody was there to take it. A message that nobody takes is dropped with its permits.

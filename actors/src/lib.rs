@@ -16,6 +16,7 @@ pub mod row;
 
 pub mod batch;
 pub mod handle;
+mod inbox;
 mod permits;
 
 mod replies;

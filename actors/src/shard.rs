@@ -20,6 +20,7 @@ use crate::clock::LedgerClock;
 use crate::feed::{Hub, Inlet};
 use crate::followers::{Followers, Selection};
 use crate::handle::{Answer, Ask, Memory};
+use crate::inbox::Inbox;
 use crate::leases::Lease;
 use crate::mirror::{Call, Mirroring, OptionMirror};
 use crate::observe::{Metrics, Op, SAMPLE, ShardGauges};
@@ -33,7 +34,8 @@ const LEASE_RECHECK: Duration = Duration::from_millis(100);
 
 /// Everything a shard's mailbox may hold.
 pub enum Message {
-    Ask(Asked),
+    /// There are commands in the inbox.
+    Asks,
     Batch(Batch),
     /// The ledger's answers. Always applied, lease or no lease.
     Ledger(Input),
@@ -62,6 +64,7 @@ pub enum Message {
 }
 
 /// A command under its permits.
+#[derive(Debug)]
 pub struct Asked {
     pub ask: Ask,
     pub deadline: Instant,
@@ -94,6 +97,7 @@ pub struct ShardActor;
 /// What a restored shard is started with.
 pub struct Start {
     pub shard: Box<Shard>,
+    pub inbox: Arc<Inbox>,
     pub lease: Lease,
     pub clock: LedgerClock,
     pub gauges: Arc<ShardGauges>,
@@ -126,6 +130,8 @@ pub struct Serving {
     touched: Vec<(UserId, OptionId)>,
     wake: Wake,
     clicks: u32,
+    /// What was taken from the inbox; empty between turns.
+    asked: Vec<Asked>,
 }
 
 impl Actor for ShardActor {
@@ -147,6 +153,7 @@ impl Actor for ShardActor {
             options_due: false,
             touched: Vec::new(),
             clicks: 0,
+            asked: Vec::new(),
         };
         serving.open_outlets();
         serving.tell_what_was_restored();
@@ -168,7 +175,7 @@ impl Serving {
     fn receive(&mut self, message: Message) -> Result<(), Halt> {
         let now = Instant::now();
         match message {
-            Message::Ask(asked) => self.ask(now, asked)?,
+            Message::Asks => self.ask_inbox(now)?,
             Message::Batch(batch) => self.ask_all(now, batch)?,
             Message::Ledger(input) => {
                 self.step(now, input)?;
@@ -207,6 +214,15 @@ impl Serving {
         self.tell_followers();
         self.rearm(now);
         Ok(())
+    }
+
+    /// Decides everything that has come. What is left after a halt is dropped, and its callers hear of it.
+    fn ask_inbox(&mut self, now: Instant) -> Result<(), Halt> {
+        let mut asked = std::mem::take(&mut self.asked);
+        self.start.inbox.take_into(&mut asked);
+        let decided = asked.drain(..).try_for_each(|asked| self.ask(now, asked));
+        self.asked = asked;
+        decided
     }
 
     fn ask(&mut self, now: Instant, asked: Asked) -> Result<(), Halt> {

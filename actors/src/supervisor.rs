@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::feed::Hub;
 use crate::followers::Followers;
 use crate::handle::{Door, Doors, Route};
+use crate::inbox::Inbox;
 use crate::mirror::Mirroring;
 use crate::observe::Metrics;
 use crate::restore::{Ready, Restorer};
@@ -140,8 +141,10 @@ impl State {
             return;
         }
         let door = &self.tree.doors[usize::from(shard.0)];
+        let inbox = Arc::new(Inbox::default());
         let start = Start {
             shard: ready.shard,
+            inbox: inbox.clone(),
             lease: ready.lease,
             clock: self.tree.restorer.clock.clone(),
             gauges: door.gauges.clone(),
@@ -157,7 +160,7 @@ impl State {
                 tracing::debug!(%shard, %epoch, "serving");
                 child.stage = Stage::Serving { epoch, actor: actor.get_cell(), since: Instant::now() };
                 self.by_actor.insert(actor.get_id(), shard);
-                self.show(shard, Route::Serving { epoch, actor });
+                self.show(shard, Route::Serving { epoch, actor, inbox });
             }
             Err(error) => {
                 tracing::error!(%shard, %epoch, %error, "the shard's actor did not start");

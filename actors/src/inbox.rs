@@ -1,0 +1,40 @@
+//! Commands on their way to one actor. The first to come sends the actor a message; whatever else has come by
+//! the time of its turn is decided in the same turn.
+//!
+//! A message of its own for each command costs a boxed envelope, a wake-up and a turn of the actor's loop, several
+//! times what the decision costs. Under load this is one of each for all the commands that are there.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::shard::Asked;
+
+/// One for each actor, so that what a dead one left is dropped with it: permits return, and who waits hears of it.
+#[derive(Debug, Default)]
+pub struct Inbox(Mutex<Vec<Asked>>);
+
+impl Inbox {
+    /// Whether the actor must be told: nothing was there.
+    #[must_use]
+    pub fn push(&self, asked: Asked) -> bool {
+        let mut waiting = self.lock();
+        waiting.push(asked);
+        waiting.len() == 1
+    }
+
+    /// Takes everything, in the order in which it came, and leaves an empty buffer behind.
+    pub fn take_into(&self, buffer: &mut Vec<Asked>) {
+        debug_assert!(buffer.is_empty(), "what was taken before is decided");
+        std::mem::swap(&mut *self.lock(), buffer);
+    }
+
+    /// Nobody will come for it any more.
+    pub fn clear(&self) {
+        let left = std::mem::take(&mut *self.lock());
+        // Outside of the lock: each drop wakes somebody.
+        drop(left);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Asked>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
