@@ -8,6 +8,7 @@ mod catalogue;
 mod chain;
 mod leases;
 mod load;
+mod simulated;
 mod sqlite;
 mod sqlite_faults;
 mod sqlite_open;
@@ -78,6 +79,9 @@ macro_rules! conformance {
                 a_wrong_memory_is_told,
                 a_snapshot_is_one_moment,
                 a_forged_log_is_told,
+            ],
+            simulated: [
+                two_thousand_seeds_agree,
             ],
         );
     };

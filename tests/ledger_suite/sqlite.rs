@@ -69,4 +69,9 @@ impl World for SqliteWorld {
         let options = SqliteOptions { owner, lease_ttl, ..self.options() };
         SqliteLedger::open(options).await.unwrap()
     }
+
+    async fn open_wide(&self, shards: u16) -> Arc<dyn Store> {
+        let options = SqliteOptions { shards, durability: Durability::Relaxed, ..self.options() };
+        SqliteLedger::open(options).await.unwrap()
+    }
 }

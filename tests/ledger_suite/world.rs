@@ -22,6 +22,9 @@ pub trait World: Sync {
     /// Opens it as a process of its own would, with [`SHARDS`] shards. Dropping the result is killing
     /// that process; a world may refuse a second one that is alive at the same time.
     async fn open(&self, owner: u128, lease_ttl: Span) -> Arc<dyn Store>;
+
+    /// Opens it with so many shards, as fast as it may be.
+    async fn open_wide(&self, shards: u16) -> Arc<dyn Store>;
 }
 
 pub const SHARDS: u16 = 8;

@@ -31,6 +31,18 @@ pub enum Answer {
     Refused(String),
 }
 
+/// What the ledger was asked, and what it said.
+#[derive(Clone, Debug)]
+pub enum Call {
+    /// The next owner's epoch.
+    Acquire(Epoch),
+    Append {
+        epoch: Epoch,
+        entries: Vec<Entry>,
+        answer: Answer,
+    },
+}
+
 /// The durable truth of one shard.
 #[derive(Default)]
 pub struct Ledger {
@@ -47,6 +59,8 @@ pub struct Ledger {
     /// Plans, as the catalogue imported them.
     layouts: BTreeMap<OptionId, Arc<Layout>>,
     pub canary: Option<Canary>,
+    /// Every call in order, where somebody wants to put them to another ledger.
+    pub tape: Option<Vec<Call>>,
 }
 
 impl Ledger {
@@ -54,14 +68,31 @@ impl Ledger {
         self.layouts.insert(option, layout);
     }
 
+    /// The plan of an option, as it was imported.
+    #[must_use]
+    pub fn layout(&self, option: OptionId) -> Option<&Arc<Layout>> {
+        self.layouts.get(&option)
+    }
+
     /// The next owner's epoch; what older ones have in flight is fenced from now on.
     pub fn acquire(&mut self) -> Epoch {
         self.epoch = Epoch(self.epoch.0 + 1);
+        if let Some(tape) = &mut self.tape {
+            tape.push(Call::Acquire(self.epoch));
+        }
         self.epoch
     }
 
     /// Writes a batch, all or nothing, behind the fence. The same entries again change nothing.
     pub fn append(&mut self, epoch: Epoch, entries: &[Entry]) -> Answer {
+        let answer = self.answer_to(epoch, entries);
+        if let Some(tape) = &mut self.tape {
+            tape.push(Call::Append { epoch, entries: entries.to_vec(), answer: answer.clone() });
+        }
+        answer
+    }
+
+    fn answer_to(&mut self, epoch: Epoch, entries: &[Entry]) -> Answer {
         if epoch != self.epoch && self.canary != Some(Canary::LedgerDoesNotFence) {
             return Answer::Fenced;
         }

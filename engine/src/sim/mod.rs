@@ -11,7 +11,7 @@
 pub mod auditor;
 mod clock;
 pub mod coverage;
-mod ledger;
+pub mod ledger;
 mod mirror;
 pub mod options;
 mod pipe;
@@ -24,6 +24,7 @@ mod writer;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use ledger::Ledger;
 use options::{Canary, Options};
 use trace::{Keep, Trace};
 pub use world::Summary;
@@ -46,6 +47,15 @@ pub fn run(seed: u64, canary: Option<Canary>) -> Result<Summary, Box<Failure>> {
         let options = Options { canary, ..Options::of_seed(seed) };
         Box::new(Failure { options, why, trace })
     })
+}
+
+/// Runs one seed and hands out its ledger, with the tape of everything the ledger was asked.
+///
+/// # Errors
+/// The invariant it broke.
+pub fn run_taped(seed: u64) -> Result<Ledger, String> {
+    let mut trace = Trace::new(Keep::Nothing);
+    world::World::new(Options::of_seed(seed), &mut trace).run_taped()
 }
 
 /// Runs one seed and keeps what happened. A panic of the shard is a failure like any other.

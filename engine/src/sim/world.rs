@@ -168,6 +168,20 @@ impl<'a> World<'a> {
     /// # Errors
     /// The invariant that broke.
     pub fn run(mut self) -> Result<Summary, String> {
+        self.live()
+    }
+
+    /// The same, for its ledger's tape.
+    ///
+    /// # Errors
+    /// The invariant that broke.
+    pub fn run_taped(mut self) -> Result<Ledger, String> {
+        self.ledger.tape = Some(Vec::new());
+        self.live()?;
+        Ok(self.ledger)
+    }
+
+    fn live(&mut self) -> Result<Summary, String> {
         self.restart()?;
         self.schedule(0, Event::Commands);
         self.run_events(|world| world.commands_left > 0)?;
@@ -181,7 +195,7 @@ impl<'a> World<'a> {
             step_count: self.step_count,
             entry_count: head.event_seq,
             crash_count: self.crash_count,
-            coverage: self.coverage,
+            coverage: std::mem::take(&mut self.coverage),
         })
     }
 
