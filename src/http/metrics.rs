@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
@@ -48,6 +49,7 @@ type Requests = Family<Labels, Histogram, fn() -> Histogram>;
 #[derive(Clone)]
 pub struct HttpMetrics {
     requests: Requests,
+    viewers_stalled: Counter,
 }
 
 impl HttpMetrics {
@@ -58,7 +60,18 @@ impl HttpMetrics {
             "How long requests took, by route and status",
             requests.clone(),
         );
-        Self { requests }
+        let viewers_stalled = Counter::default();
+        registry.register(
+            "viewers_stalled",
+            "Streams that were closed because their client did not read",
+            viewers_stalled.clone(),
+        );
+        Self { requests, viewers_stalled }
+    }
+
+    /// Streams that were closed because their client did not read.
+    pub(super) fn viewers_stalled(&self) -> Counter {
+        self.viewers_stalled.clone()
     }
 }
 

@@ -39,6 +39,7 @@ mod cluster;
 mod concerts;
 mod dev_token;
 pub mod error;
+mod events;
 mod extract;
 mod health;
 mod holds;
@@ -133,6 +134,7 @@ fn public_routes(settings: &EdgeSettings) -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(concerts::options))
         .routes(routes!(plan::plan))
         .routes(routes!(seats::seats))
+        .routes(routes!(events::events))
         .routes(routes!(selections::select, selections::release))
         .routes(routes!(holds::hold))
         .routes(routes!(reservations::list))

@@ -6,7 +6,7 @@
 use std::io::Write as _;
 use std::sync::Arc;
 
-use actors::handle::Snapshot;
+use actors::feed::{NotAPosition, Position, Snapshot};
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -14,14 +14,20 @@ use axum::response::Response;
 use engine::{SeatNo, SeatState, Unavailable};
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use serde::Deserialize;
 use tokio::sync::OnceCell;
+use utoipa::IntoParams;
 
 use super::Shared;
 use super::ask::OptionPath;
 use super::cached::{accepts, accepts_gzip, matches_etag};
 use super::error::Problem;
+use super::extract::Query;
 use super::wire::{ProblemBody, SeatsView};
 use crate::catalogue::directory::OptionEntry;
+
+/// The media type of the compact forms.
+const COMPACT: &str = "application/octet-stream";
 
 /// Why writing cannot fail.
 const VEC: &str = "a Vec takes every byte";
@@ -36,17 +42,30 @@ pub(super) struct Encoded {
     compact_gzip: OnceCell<Bytes>,
 }
 
-/// All seats of an option: as JSON, or as the 2-bit map of `Accept: application/octet-stream`.
+/// What the client has already.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct SeatsQuery {
+    /// `EPOCH.SEQ`: only what changed since is wanted, as one frame of the feed.
+    since: Option<String>,
+}
+
+/// All seats of an option, or what changed since: as JSON, or in the compact form of
+/// `Accept: application/octet-stream`.
 #[utoipa::path(get, path = "/api/v1/options/{optionId}/seats", tag = "catalogue", operation_id = "getSeats",
-    params(("optionId" = u64, Path, description = "The option"),
+    params(("optionId" = u64, Path, description = "The option"), SeatsQuery,
         ("If-None-Match" = Option<String>, Header, description = "The ETag of the snapshot you have")),
     responses(
-        (status = 200, description = "The snapshot; its ETag is epoch and seq", content(
+        (status = 200, description = "The snapshot, or with `since` a frame `snapshot`, `changes` or `continues`; \
+            the ETag is epoch and seq of what you have then", content(
             (SeatsView = "application/json", example = json!({"optionId": 1, "epoch": 3, "seq": 1042,
                 "counts": {"available": 49, "selecting": 1, "hold": 0, "confirmed": 0},
                 "seats": [{"seatNo": 0, "label": "A-1-1", "state": "SELECTING"}]})),
             (Vec<u8> = "application/octet-stream"))),
         (status = 304, description = "Nothing has changed since the ETag"),
+        (status = 400, description = "MALFORMED: `since` is no position", body = ProblemBody,
+            content_type = "application/problem+json"),
         (status = 404, description = "OPTION_UNKNOWN", body = ProblemBody,
             content_type = "application/problem+json"),
         (status = 503, description = "OVERLOADED: nobody serves the option now", body = ProblemBody,
@@ -54,51 +73,102 @@ pub(super) struct Encoded {
 pub(super) async fn seats(
     State(shared): State<Arc<Shared>>,
     OptionPath(entry): OptionPath,
+    Query(query): Query<SeatsQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    if let Some(since) = &query.since {
+        return changes(&shared, &entry, position(since, "/query/since")?, &headers).await;
+    }
     let snapshot = shared.edge.handle.snapshot(entry.option).ok_or(Unavailable::Overloaded)?;
     let encoded = shared.encoded(snapshot);
     if matches_etag(&headers, &encoded.etag) {
-        return Ok(encoded.respond(StatusCode::NOT_MODIFIED, Body::empty(), None, false));
+        return Ok(respond(&encoded.etag, None));
     }
     let gzip = accepts_gzip(&headers);
-    let compact = accepts(&headers, "application/octet-stream");
+    let compact = accepts(&headers, COMPACT);
     let bytes = match (compact, gzip) {
         (false, false) => encoded.json(&entry).await?,
         (false, true) => encoded.json_gzip(&entry).await?,
         (true, false) => encoded.compact().await,
         (true, true) => encoded.compact_gzip().await?,
     };
-    let content_type = if compact { "application/octet-stream" } else { "application/json" };
-    Ok(encoded.respond(StatusCode::OK, Body::from(bytes), Some(content_type), gzip))
+    let mut response = respond(&encoded.etag, Some((bytes, compact)));
+    if gzip {
+        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    Ok(response)
+}
+
+/// The frame that brings a client up to date: the same bytes for all who come from there.
+async fn changes(
+    shared: &Shared,
+    entry: &OptionEntry,
+    since: Position,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let frame = shared.edge.handle.changes(entry.option, since).await.ok_or(Unavailable::Overloaded)?;
+    let etag = etag(frame.to());
+    if matches_etag(headers, &etag) {
+        return Ok(respond(&etag, None));
+    }
+    let compact = accepts(headers, COMPACT);
+    let bytes = if compact { frame.compact() } else { frame.text() };
+    Ok(respond(&etag, Some((bytes, compact))))
+}
+
+/// Reads a position.
+///
+/// # Errors
+/// `MALFORMED` at `pointer`.
+pub(super) fn position(text: &str, pointer: &str) -> Result<Position, Problem> {
+    text.parse().map_err(|error: NotAPosition| Problem::malformed(pointer, error.to_string()))
+}
+
+/// Weak, because the JSON, the map and their compressed forms share it.
+fn etag(position: Position) -> HeaderValue {
+    HeaderValue::from_str(&format!("W/\"{position}\"")).expect("numbers and quotes are visible ASCII")
+}
+
+/// An answer of bytes, compact or JSON; without any the client has them.
+fn respond(etag: &HeaderValue, bytes: Option<(Bytes, bool)>) -> Response {
+    let (bytes, content_type) = match bytes {
+        None => (None, None),
+        Some((bytes, true)) => (Some(bytes), Some(COMPACT)),
+        Some((bytes, false)) => (Some(bytes), Some("application/json")),
+    };
+    let status = if bytes.is_some() { StatusCode::OK } else { StatusCode::NOT_MODIFIED };
+    let mut response = Response::new(bytes.map_or_else(Body::empty, Body::from));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::ETAG, etag.clone());
+    headers.insert(header::VARY, HeaderValue::from_static("accept, accept-encoding"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    if let Some(content_type) = content_type {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    }
+    response
 }
 
 impl Shared {
     /// The forms of this snapshot, or of a newer one that somebody else has brought meanwhile.
     fn encoded(&self, snapshot: Arc<Snapshot>) -> Arc<Encoded> {
         let known = self.snapshots.get(&snapshot.option).map(|known| known.clone());
-        if let Some(known) = known.filter(|known| position(&known.snapshot) >= position(&snapshot)) {
+        if let Some(known) = known.filter(|known| known.snapshot.position() >= snapshot.position()) {
             return known;
         }
         let mut slot =
             self.snapshots.entry(snapshot.option).or_insert_with(|| Arc::new(Encoded::new(snapshot.clone())));
-        if position(&slot.snapshot) < position(&snapshot) {
+        if slot.snapshot.position() < snapshot.position() {
             *slot = Arc::new(Encoded::new(snapshot));
         }
         slot.clone()
     }
 }
 
-fn position(snapshot: &Snapshot) -> (u64, u64) {
-    (snapshot.epoch.0, snapshot.feed_seq)
-}
-
 impl Encoded {
     fn new(snapshot: Arc<Snapshot>) -> Self {
-        // Weak, because the JSON, the map and their compressed forms share it.
-        let etag = format!("W/\"{}.{}\"", snapshot.epoch, snapshot.feed_seq);
         Self {
-            etag: HeaderValue::from_str(&etag).expect("numbers and quotes are visible ASCII"),
+            etag: etag(snapshot.position()),
             snapshot,
             json: OnceCell::new(),
             json_gzip: OnceCell::new(),
@@ -128,28 +198,6 @@ impl Encoded {
     async fn compact_gzip(&self) -> Result<Bytes, Problem> {
         let compact = self.compact().await;
         self.compact_gzip.get_or_try_init(|| aside(move || gzip(&compact))).await.cloned()
-    }
-
-    fn respond(
-        &self,
-        status: StatusCode,
-        body: Body,
-        content_type: Option<&'static str>,
-        gzip: bool,
-    ) -> Response {
-        let mut response = Response::new(body);
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(header::ETAG, self.etag.clone());
-        headers.insert(header::VARY, HeaderValue::from_static("accept, accept-encoding"));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        if let Some(content_type) = content_type {
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        }
-        if gzip {
-            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        }
-        response
     }
 }
 

@@ -104,7 +104,7 @@ impl Open {
         S::Future: Send + 'static,
     {
         let progress = Arc::new(Progress::default());
-        let io = TokioIo::new(Watched { stream, progress: progress.clone(), place });
+        let io = TokioIo::new(Watched { stream, progress: progress.clone(), place, is_bounded: false });
         let service = Counted { service: site.clone(), progress: progress.clone() };
         let (builder, watched) = (builder.clone(), progress.clone());
         let task = self.tasks.spawn(async move {
@@ -130,6 +130,7 @@ impl Open {
         self.connections.retain_mut(|connection| {
             let keeps_waiting = connection.patience.has_run_out(&connection.progress);
             if keeps_waiting {
+                connection.progress.give_up();
                 connection.task.abort();
             }
             !keeps_waiting && !connection.task.is_finished()
@@ -173,13 +174,18 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpS
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::pin::Pin;
+    use std::task::{Poll, ready};
 
-    use axum::Router;
+    use axum::body::{Bytes, HttpBody};
     use axum::routing::get;
+    use axum::{Extension, Router};
+    use hyper::body::Frame;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::Notify;
     use tokio::task::JoinHandle;
 
+    use super::super::watch::{Connection, Stream};
     use super::*;
 
     async fn start(router: Router, connections: usize) -> (SocketAddr, CancellationToken, JoinHandle<()>) {
@@ -307,6 +313,67 @@ mod tests {
         stream.write_all(REQUEST).await.unwrap();
         assert!(read_some(&mut stream).await.ends_with("done"));
         assert!(is_closed_within(&mut stream, Duration::from_secs(5)).await, "idle");
+    }
+
+    /// Silent for a second, then without end.
+    struct Endless {
+        stream: Stream,
+        silence: Pin<Box<tokio::time::Sleep>>,
+        given_up: Arc<Notify>,
+    }
+
+    impl HttpBody for Endless {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            if !self.silence.is_elapsed() {
+                ready!(self.silence.as_mut().poll(cx));
+            }
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b'x'; 16 * 1024])))))
+        }
+    }
+
+    impl Drop for Endless {
+        fn drop(&mut self) {
+            if self.stream.was_given_up() {
+                self.given_up.notify_one();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_may_be_silent_and_must_be_read() {
+        let given_up = Arc::new(Notify::new());
+        let handler = {
+            let given_up = given_up.clone();
+            async move |Extension(connection): Extension<Connection>| {
+                let silence = Box::pin(tokio::time::sleep(Duration::from_secs(1)));
+                Body::new(Endless { stream: connection.open_stream(), silence, given_up })
+            }
+        };
+        let (address, _shutdown, _server) = start(Router::new().route("/events", get(handler)), 8).await;
+        let request = b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n";
+        let (mut read, mut unread) =
+            (TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap());
+        read.write_all(request).await.unwrap();
+        unread.write_all(request).await.unwrap();
+        assert!(read_some(&mut read).await.starts_with("HTTP/1.1 200"));
+        // Longer than an idle connection is kept.
+        assert!(read_some(&mut read).await.contains("xxxx"));
+        let mut bytes = vec![0; 64 * 1024];
+        let reads = async {
+            while read.read(&mut bytes).await.unwrap() > 0 {}
+            panic!("who reads was closed");
+        };
+        tokio::select! {
+            () = given_up.notified() => {}
+            () = reads => {}
+            () = tokio::time::sleep(Duration::from_secs(30)) => panic!("who does not read was kept"),
+        }
     }
 
     #[tokio::test]

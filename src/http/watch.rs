@@ -6,11 +6,14 @@
 
 use std::io::{IoSlice, Result};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use axum::http::Request;
+use hyper::body::Incoming;
 use hyper::service::Service;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -19,6 +22,13 @@ use super::serve::Place;
 /// Bytes in a tick that are a body on its way and no head: a client that was told to continue sends one after we
 /// have written, which looks like the wait for the next head.
 const BODY_BYTES_PER_TICK: u64 = 16 * 1024;
+
+/// Where answers are streams, by the end of their path.
+const STREAMS: &str = "/events";
+
+/// Bytes that the kernel may keep for a client that is slow to read a stream; it takes twice as much. Without a bound
+/// it would be megabytes of old news for each.
+const STREAM_SEND_BUFFER: usize = 64 * 1024;
 
 /// What has happened on a connection. All of it happens on the connection's own task.
 #[derive(Debug, Default)]
@@ -29,6 +39,12 @@ pub(super) struct Progress {
     answered: AtomicU64,
     bytes_read: AtomicU64,
     writes: AtomicU64,
+    /// Whether the last write found no room.
+    blocked: AtomicBool,
+    /// Open answers that end when we or the client want, and may be silent until then.
+    streams: AtomicUsize,
+    /// Whether the client was given up.
+    given_up: AtomicBool,
     closing: AtomicBool,
     /// Whether `task` was set.
     known: AtomicBool,
@@ -42,6 +58,8 @@ struct Seen {
     is_answered: bool,
     bytes_read: u64,
     writes: u64,
+    /// It is we who have nothing to say.
+    is_listening: bool,
 }
 
 impl Progress {
@@ -52,7 +70,17 @@ impl Progress {
             is_answered: self.answered.load(Ordering::Relaxed) == heads,
             bytes_read: self.bytes_read.load(Ordering::Relaxed),
             writes: self.writes.load(Ordering::Relaxed),
+            is_listening: self.is_streaming() && !self.blocked.load(Ordering::Relaxed),
         }
+    }
+
+    fn is_streaming(&self) -> bool {
+        self.streams.load(Ordering::Relaxed) > 0
+    }
+
+    /// The client is about to be closed because it keeps us waiting.
+    pub fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
     }
 
     /// Tells the connection's task to answer what is open and end.
@@ -78,7 +106,11 @@ impl Progress {
         self.bytes_read.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    fn wrote(&self) {
+    fn wrote(&self, is_ready: bool) {
+        self.blocked.store(!is_ready, Ordering::Relaxed);
+        if !is_ready {
+            return;
+        }
         self.writes.fetch_add(1, Ordering::Relaxed);
         self.answered.store(self.heads.load(Ordering::Relaxed), Ordering::Relaxed);
     }
@@ -93,13 +125,15 @@ pub(super) struct Patience {
 
 impl Patience {
     /// Looks once per tick. A client may keep us waiting for two full ticks with a head, which is also what an idle
-    /// connection waits for, or with an answer that it does not read; for six with a body.
+    /// connection waits for, or with an answer that it does not read; for six with a body; and with a stream for as
+    /// long as it reads what there is.
     pub fn has_run_out(&mut self, progress: &Progress) -> bool {
         let (before, now) = (self.before, progress.seen());
         let read = now.bytes_read - before.bytes_read;
         // The bytes of a head are no progress before it ends, those of a body are.
         let moved = now.heads != before.heads
             || now.writes != before.writes
+            || now.is_listening
             || (!now.is_answered && read > 0)
             || read >= BODY_BYTES_PER_TICK;
         self.before = now;
@@ -115,6 +149,20 @@ pub(super) struct Watched {
     /// Held for as long as the socket is open.
     #[expect(dead_code, reason = "dropped with the socket")]
     pub place: Place,
+    /// Whether the kernel was told how much it may keep.
+    pub is_bounded: bool,
+}
+
+impl Watched {
+    fn wrote(&mut self, is_ready: bool) {
+        self.progress.wrote(is_ready);
+        if !self.is_bounded && self.progress.is_streaming() {
+            self.is_bounded = true;
+            if let Err(error) = SockRef::from(&self.stream).set_send_buffer_size(STREAM_SEND_BUFFER) {
+                tracing::debug!(%error, "SO_SNDBUF");
+            }
+        }
+    }
 }
 
 impl AsyncRead for Watched {
@@ -133,9 +181,7 @@ impl AsyncRead for Watched {
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        if polled.is_ready() {
-            self.progress.wrote();
-        }
+        self.wrote(polled.is_ready());
         polled
     }
 
@@ -145,9 +191,7 @@ impl AsyncWrite for Watched {
         slices: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        if polled.is_ready() {
-            self.progress.wrote();
-        }
+        self.wrote(polled.is_ready());
         polled
     }
 
@@ -164,19 +208,51 @@ impl AsyncWrite for Watched {
     }
 }
 
-/// A service that counts the heads it gets.
+/// A connection as the handler of a stream knows it: among the request's extensions.
+#[derive(Clone)]
+pub(super) struct Connection(Arc<Progress>);
+
+/// An open stream of a connection.
+pub(super) struct Stream(Arc<Progress>);
+
+impl Connection {
+    /// From now on silence is ours, until the stream is dropped.
+    pub fn open_stream(&self) -> Stream {
+        self.0.streams.fetch_add(1, Ordering::Relaxed);
+        Stream(self.0.clone())
+    }
+}
+
+impl Stream {
+    /// Whether its client did not read and was given up.
+    pub fn was_given_up(&self) -> bool {
+        self.0.given_up.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A service that counts the heads it gets, and shows streams their connection.
 pub(super) struct Counted<S> {
     pub service: S,
     pub progress: Arc<Progress>,
 }
 
-impl<R, S: Service<R>> Service<R> for Counted<S> {
+impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for Counted<S> {
     type Response = S::Response;
     type Error = S::Error;
     type Future = S::Future;
 
-    fn call(&self, request: R) -> S::Future {
+    fn call(&self, mut request: Request<Incoming>) -> S::Future {
         self.progress.heads.fetch_add(1, Ordering::Relaxed);
+        // Not for everybody: an extension costs a click more than all the counting.
+        if request.uri().path().ends_with(STREAMS) {
+            request.extensions_mut().insert(Connection(self.progress.clone()));
+        }
         self.service.call(request)
     }
 }

@@ -8,4 +8,4 @@ mod document;
 mod reads;
 mod sale;
 mod tokens;
-mod world;
+pub mod world;

@@ -10,6 +10,7 @@ mod config;
 mod crash;
 mod demo;
 mod faults;
+mod feed;
 mod import;
 mod mirror;
 mod packaging;

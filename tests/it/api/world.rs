@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use actors::handle::Handle;
 use actors::observe::Metrics;
 use actors::system::{LeaseSettings, Options, System};
 use engine::{Settings, Span};
@@ -164,6 +165,27 @@ impl World {
     pub fn signed_by(secret: &str, claims: &Value) -> String {
         let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
         jsonwebtoken::encode(&jsonwebtoken::Header::default(), claims, &key).unwrap()
+    }
+
+    /// The door to the shards, for drills.
+    pub fn handle(&self) -> Handle {
+        self.system.handle()
+    }
+
+    /// A metric's value, by its name and labels as they stand on the page.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let page = self.ops_client().get("/metrics").await.expect(200).text();
+        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in\n{page}")).parse().unwrap()
+    }
+
+    /// Waits until a metric has a value.
+    pub async fn until_metric(&self, name: &str, value: u64) {
+        let give_up = Instant::now() + Duration::from_secs(60);
+        while self.metric(name).await != value {
+            assert!(Instant::now() < give_up, "{name} never was {value}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     pub fn public_url(&self) -> &str {

@@ -1,0 +1,6 @@
+//! The feed as its viewers have it: streams and polls, against real servers.
+
+mod polls;
+mod restarts;
+mod streams;
+mod viewer;
