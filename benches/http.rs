@@ -1,6 +1,7 @@
 //! Selects over HTTP through the whole server against a bare axum handler. `cargo bench --bench http`
 //!
-//! Both are processes of their own and get the very same bytes over 64 connections; the bare one reads the JSON
+//! First, the cost of a select as the concert grows from 50 to 200,000 seats. Then the comparison:
+//! both are processes of their own and get the very same bytes over 64 connections; the bare one reads the JSON
 //! and writes an answer of the same form, with nothing behind it. Rounds alternate; client and server share the
 //! cores, so the processor time of the server per request is printed as well: it is the ratio without the client.
 
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use axum::extract::{Json, Path};
 use axum::http::StatusCode;
-use axum::routing::post;
+use axum::routing;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -23,8 +24,10 @@ mod common;
 const CONNECTIONS: usize = 64;
 const ROUNDS: usize = 7;
 const ROUND: Duration = Duration::from_secs(3);
-/// The demo's stadium.
-const OPTION: u32 = 3;
+/// The demo's hall, arena and stadium, by option and seats, and the largest concert there may be.
+const SIZES: [(u32, u32); 4] = [(1, 50), (2, 12_000), (STADIUM, SEATS), (4, 200_000)];
+const STADIUM: u32 = 3;
+const SIZE_ROUNDS: usize = 5;
 /// So that a user's soft locks stay below their limit.
 const SEATS_PER_USER: u32 = 4;
 /// Clock ticks in a second, as `/proc/PID/stat` counts them on every Linux.
@@ -67,7 +70,7 @@ async fn bare(address: &str) {
         let seats = wanted.seats.into_iter().map(label).collect();
         (StatusCode::CREATED, Json(Selected { option_id, seats, expires_at }))
     };
-    let router = axum::Router::new().route("/api/v1/options/{optionId}/selections", post(handler));
+    let router = axum::Router::new().route("/api/v1/options/{optionId}/selections", routing::post(handler));
     let listener = TcpListener::bind(address).await.expect("the address is free");
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
@@ -90,8 +93,10 @@ async fn compare() {
     let this = std::env::current_exe().expect("a program knows itself");
     let bare = std::process::Command::new(this).args(["--bare", &bare_address]).spawn();
     let bare = Server(bare.expect("the bare server can be started"));
-    let tokens = tokens(&whole_address).await;
-    let requests: Arc<Vec<Vec<u8>>> = Arc::new((0..SEATS).map(|seat| request(seat, &tokens)).collect());
+    let users = SIZES.iter().map(|(_, seats)| seats.div_ceil(SEATS_PER_USER)).max().unwrap_or(0);
+    let tokens = tokens(&whole_address, users).await;
+    sizes(&whole, &whole_address, &tokens).await;
+    let requests = requests(STADIUM, SEATS, &tokens);
     // Every token is checked once, every page is touched.
     for address in [&whole_address, &bare_address] {
         load(address, &requests).await;
@@ -193,28 +198,77 @@ fn length(head: &str) -> usize {
     value.and_then(|value| value.parse().ok()).unwrap_or(0)
 }
 
-async fn tokens(address: &str) -> Vec<String> {
+/// What a select costs the server, by the size of its concert. Rounds alternate.
+async fn sizes(server: &Server, address: &str, tokens: &[String]) {
+    import_largest(address).await;
+    let requests: Vec<_> = SIZES.iter().map(|&(option, seats)| requests(option, seats, tokens)).collect();
+    for requests in &requests {
+        load(address, requests).await;
+    }
+    let mut costs = vec![Vec::new(); SIZES.len()];
+    for _ in 0..SIZE_ROUNDS {
+        for (requests, costs) in requests.iter().zip(&mut costs) {
+            costs.push(round(server, address, requests).await.1);
+        }
+    }
+    let costs: Vec<f64> = costs.iter_mut().map(|costs| median(costs)).collect();
+    let cheapest = costs.iter().copied().fold(f64::INFINITY, f64::min);
+    println!("{:>12}{:>14}{:>8}", "seats", "select µs CPU", "ratio");
+    for ((_, seats), cost) in SIZES.iter().zip(costs) {
+        println!("{seats:>12}{cost:>14.1}{:>7.2}×", cost / cheapest);
+    }
+    println!();
+}
+
+async fn import_largest(address: &str) {
+    let mut connection = Connection::open(address).await;
+    let admin = token(&mut connection, 1, "ADMIN").await;
+    let (option, seats) = SIZES[SIZES.len() - 1];
+    let body = format!(
+        "{{\"title\":\"The largest\",\"startsAt\":\"2027-05-01T19:00:00Z\",\
+         \"plan\":{{\"sections\":[{{\"code\":\"F\",\"capacity\":{seats}}}]}}}}"
+    );
+    let answer = connection.exchange(&post("/admin/v1/imports", &admin, &body)).await.to_owned();
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    // On sale once its shard has added it.
+    let first = requests(option, 1, &[admin]);
+    for _ in 0..1_000 {
+        if connection.exchange(&first[0]).await.starts_with("HTTP/1.1 201") {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the import is not on sale as option {option}: {answer}");
+}
+
+async fn tokens(address: &str, users: u32) -> Vec<String> {
     let mut connection = Connection::open(address).await;
     let mut tokens = Vec::new();
-    for user in 1..=SEATS / SEATS_PER_USER {
-        let body = format!("{{\"userId\":{user},\"role\":\"USER\"}}");
-        let request = format!(
-            "POST /api/v1/dev/token HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n\
-             content-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let answer = connection.exchange(request.as_bytes()).await;
-        let token = answer.split_once("\"token\":\"").and_then(|(_, rest)| rest.split('"').next());
-        tokens.push(token.unwrap_or_else(|| panic!("no token: {answer}")).to_owned());
+    for user in 1..=users {
+        tokens.push(token(&mut connection, user, "USER").await);
     }
     tokens
 }
 
-fn request(seat: u32, tokens: &[String]) -> Vec<u8> {
-    let body = format!("{{\"seats\":[{seat}]}}");
-    let token = &tokens[(seat / SEATS_PER_USER) as usize];
+async fn token(connection: &mut Connection, user: u32, role: &str) -> String {
+    let body = format!("{{\"userId\":{user},\"role\":\"{role}\"}}");
+    let answer = connection.exchange(&post("/api/v1/dev/token", "none", &body)).await;
+    let token = answer.split_once("\"token\":\"").and_then(|(_, rest)| rest.split('"').next());
+    token.unwrap_or_else(|| panic!("no token: {answer}")).to_owned()
+}
+
+/// A select of each seat of an option, by the user it belongs to.
+fn requests(option: u32, seats: u32, tokens: &[String]) -> Arc<Vec<Vec<u8>>> {
+    let path = format!("/api/v1/options/{option}/selections");
+    let select = |seat: u32| {
+        post(&path, &tokens[(seat / SEATS_PER_USER) as usize], &format!("{{\"seats\":[{seat}]}}"))
+    };
+    Arc::new((0..seats).map(select).collect())
+}
+
+fn post(path: &str, token: &str, body: &str) -> Vec<u8> {
     format!(
-        "POST /api/v1/options/{OPTION}/selections HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {token}\r\n\
+        "POST {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {token}\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )
