@@ -1,9 +1,10 @@
 //! Selects over HTTP through the whole server against a bare axum handler. `cargo bench --bench http`
 //!
 //! First, the cost of a select as the concert grows from 50 to 200,000 seats. Then the comparison:
-//! both are processes of their own and get the very same bytes over 64 connections; the bare one reads the JSON
-//! and writes an answer of the same form, with nothing behind it. Rounds alternate; client and server share the
-//! cores, so the processor time of the server per request is printed as well: it is the ratio without the client.
+//! the whole server with its in-process mirror, the whole server with a Redis beside it, and the bare handler, which
+//! reads the JSON and writes an answer of the same form with nothing behind it. All are processes of their own and
+//! get the very same bytes over 64 connections. Rounds alternate; client, servers and Redis share the cores, so the
+//! processor time of the server per request is printed as well: it is the ratio without the client.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -86,36 +87,50 @@ async fn bare(address: &str) {
 }
 
 async fn compare() {
-    println!("machine: {}; client and server on the same cores", machine());
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let (whole_address, bare_address) = (address(), address());
-    let whole = Server::start(dir.path(), &whole_address, &address(), &["--demo"]);
-    let this = std::env::current_exe().expect("a program knows itself");
-    let bare = std::process::Command::new(this).args(["--bare", &bare_address]).spawn();
-    let bare = Server(bare.expect("the bare server can be started"));
+    println!("machine: {}; clients and servers on the same cores", machine());
+    let (local, remote) = (tempfile::tempdir(), tempfile::tempdir());
+    let redis = servers::Redis::start();
+    let secret = ("HOTSEAT_AUTH_SECRET", "a secret of the benchmark, 32 bytes or more");
+    let [whole_address, redis_address, bare_address] = [address(), address(), address()];
+    let start = |dir: &std::io::Result<tempfile::TempDir>, listen: &str, settings: &[(&str, &str)]| {
+        let dir = dir.as_ref().expect("a temporary directory");
+        Server::start(dir.path(), listen, &address(), &["--demo"], settings)
+    };
+    let whole = start(&local, &whole_address, &[secret]);
     let users = SIZES.iter().map(|(_, seats)| seats.div_ceil(SEATS_PER_USER)).max().unwrap_or(0);
     let tokens = tokens(&whole_address, users).await;
     sizes(&whole, &whole_address, &tokens).await;
+
+    let mirrored = start(&remote, &redis_address, &[secret, ("HOTSEAT_MIRROR_URL", &redis.url())]);
+    let this = std::env::current_exe().expect("a program knows itself");
+    let bare = std::process::Command::new(this).args(["--bare", &bare_address]).spawn();
+    let bare = Server(bare.expect("the bare server can be started"));
     let requests = requests(STADIUM, SEATS, &tokens);
+    let wholes = [("whole", &whole, &whole_address), ("with Redis", &mirrored, &redis_address)];
     // Every token is checked once, every page is touched.
-    for address in [&whole_address, &bare_address] {
+    for address in [&whole_address, &redis_address, &bare_address] {
         load(address, &requests).await;
     }
-    println!("{:>12}{:>12}{:>8}{:>14}{:>14}", "whole/s", "bare/s", "ratio", "whole µs CPU", "bare µs CPU");
-    let (mut ratios, mut costs) = (Vec::new(), Vec::new());
+    println!("{:>12}{:>12}{:>12}{:>10}{:>14}{:>14}", "", "/s", "bare/s", "ratio", "µs CPU", "bare µs CPU");
+    let mut ratios = [Vec::new(), Vec::new()];
+    let mut costs = [Vec::new(), Vec::new()];
     for _ in 0..ROUNDS {
-        let (whole_rate, whole_cost) = round(&whole, &whole_address, &requests).await;
         let (bare_rate, bare_cost) = round(&bare, &bare_address, &requests).await;
-        let ratio = whole_rate / bare_rate;
-        println!("{whole_rate:>12.0}{bare_rate:>12.0}{ratio:>8.2}{whole_cost:>14.1}{bare_cost:>14.1}");
-        ratios.push(ratio);
-        costs.push(bare_cost / whole_cost);
+        for (nth, (name, server, address)) in wholes.iter().enumerate() {
+            let (rate, cost) = round(server, address, &requests).await;
+            let ratio = rate / bare_rate;
+            println!("{name:>12}{rate:>12.0}{bare_rate:>12.0}{ratio:>10.2}{cost:>14.1}{bare_cost:>14.1}");
+            ratios[nth].push(ratio);
+            costs[nth].push(bare_cost / cost);
+        }
     }
-    println!(
-        "\nselects/s, whole server / bare axum handler: {:.2} (median of {ROUNDS})",
-        median(&mut ratios)
-    );
-    println!("processor time of the server, bare / whole: {:.2}", median(&mut costs));
+    println!("\nmedians of {ROUNDS} rounds, against the bare axum handler:");
+    for ((name, ..), (ratios, costs)) in wholes.iter().zip(ratios.iter_mut().zip(&mut costs)) {
+        let (ratio, cost) = (median(ratios), median(costs));
+        println!(
+            "{name:>12}: {ratio:.2} of its selects/s; processor time of the server, bare / this {cost:.2}"
+        );
+    }
 }
 
 /// Requests per second, and microseconds of the server's processor time for each.

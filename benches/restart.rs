@@ -31,7 +31,7 @@ fn main() {
     let mut times = Vec::new();
     for _ in 0..RUNS {
         let started = Instant::now();
-        let server = Server::start(dir.path(), &listen, &ops, &[]);
+        let server = Server::start(dir.path(), &listen, &ops, &[], &[]);
         while !is_ready(&ops) {
             assert!(started.elapsed() < Duration::from_secs(60), "the server does not become ready");
             std::thread::sleep(Duration::from_millis(2));

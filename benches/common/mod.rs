@@ -122,7 +122,14 @@ pub fn one(seat: u32) -> SeatList {
 pub struct Server(pub Child);
 
 impl Server {
-    pub fn start(data: &Path, listen: &str, ops: &str, arguments: &[&str]) -> Self {
+    /// With settings beyond the defaults, as the environment has them.
+    pub fn start(
+        data: &Path,
+        listen: &str,
+        ops: &str,
+        arguments: &[&str],
+        settings: &[(&str, &str)],
+    ) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_hotseat"))
             .args(["serve", "--listen", listen, "--ops-listen", ops, "--data"])
             .arg(data)
@@ -130,6 +137,7 @@ impl Server {
             // Clicks that are SELECTING run out while the benchmark goes round the stadium.
             .env("HOTSEAT_SELECT_TTL", "1s")
             .env("HOTSEAT_LOG_LEVEL", "warn")
+            .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
