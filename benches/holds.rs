@@ -11,6 +11,7 @@ use actors::ports::{AppendError, Batch, Ledger, LedgerError, ShardAnswer};
 use async_trait::async_trait;
 use engine::entry::Restored;
 use engine::{ChainHead, Command, Epoch, OptionId, Reservation, ReservationId, ShardId, Time, UserId};
+use hotseat::ledger::Store as _;
 use hotseat::ledger::sqlite::SqliteLedger;
 use tokio::task::JoinSet;
 

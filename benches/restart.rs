@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::{Caller, Command, Granted, ReservationId};
+use hotseat::ledger::Store as _;
 use tokio::task::JoinSet;
 
 use self::common::{Server, Stadium, address, machine, median, one, open, user};

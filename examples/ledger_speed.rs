@@ -20,6 +20,7 @@ use engine::{
 };
 use hotseat::catalogue::plan::{Category, Plan, Row, Seat, Section};
 use hotseat::catalogue::{Catalogue as _, Import};
+use hotseat::ledger::Store as _;
 use hotseat::ledger::sqlite::{Access, Durability, SqliteLedger, SqliteOptions};
 
 /// Live reservations to restore, each with three events inside the horizon.

@@ -19,21 +19,23 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+pub use self::ledger::{migrate, open_ledger};
 use crate::auth_key;
 use crate::catalogue::directory::Directory;
 use crate::catalogue::intake::Intake;
 use crate::catalogue::{Catalogue, demo};
-use crate::config::{Config, ConfigError, Durability, Problems, text};
+use crate::config::{Config, ConfigError, Problems};
 use crate::http::auth::Tokens;
 use crate::http::metrics::HttpMetrics;
 use crate::http::{Edge, EdgeSettings, ops_site, public_site, serve};
-pub use crate::ledger::sqlite::Access;
-use crate::ledger::sqlite::{self, OpenError, SqliteLedger, SqliteOptions};
+use crate::ledger::sqlite::OpenError;
+pub use crate::ledger::{Access, Store};
 use crate::mirror::local::LocalMirror;
 use crate::mirror::redis::RedisMirror;
 use crate::run_file::RunFile;
 
 mod heads;
+mod ledger;
 
 /// How often a start looks whether it is done.
 const READY_POLL: Duration = Duration::from_millis(20);
@@ -53,7 +55,7 @@ pub struct App {
     pub tokens: Tokens,
     pub directory: Arc<Directory>,
     system: System,
-    ledger: Arc<SqliteLedger>,
+    ledger: Arc<dyn Store>,
     /// Not ready any more.
     ending: CancellationToken,
     /// No connection any more.
@@ -61,33 +63,6 @@ pub struct App {
     listeners: [JoinHandle<()>; 2],
     chores: Vec<JoinHandle<()>>,
     data: PathBuf,
-}
-
-/// Opens the ledger of a configuration.
-///
-/// # Errors
-/// What [`OpenError`] says; a shard count that differs is a wrong configuration ([`Problems`]).
-pub async fn open_ledger(config: &Config, access: Access) -> anyhow::Result<Arc<SqliteLedger>> {
-    let options = SqliteOptions {
-        dir: config.node.data.clone(),
-        shards: config.cluster.shards,
-        owner: uuid::Uuid::new_v4().as_u128(),
-        node: config.node.name.clone(),
-        public_url: public_url(config, config.server.listen),
-        peer_url: String::new(),
-        lease_ttl: text::span(config.cluster.lease_ttl),
-        durability: match config.ledger.durability {
-            Durability::Full => sqlite::Durability::Full,
-            Durability::Relaxed => sqlite::Durability::Relaxed,
-        },
-        access,
-    };
-    SqliteLedger::open(options).await.map_err(|error| match &error {
-        OpenError::ShardCountDiffers { .. } => {
-            Problems::from(ConfigError::new("", "cluster.shards", error.to_string())).into()
-        }
-        _ => error.into(),
-    })
 }
 
 impl App {

@@ -70,7 +70,7 @@ pub struct Server {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ledger {
-    /// `sqlite:`, the embedded ledger in the data directory.
+    /// `sqlite:`, the embedded ledger in the data directory, or `postgres://…`, a database.
     pub url: String,
     /// How long a client waits for the ledger before it hears `LEDGER_UNAVAILABLE`.
     #[serde(with = "text::duration")]

@@ -15,7 +15,7 @@ use super::args::ImportArgs;
 use super::progress::spinner;
 use super::server::Server;
 use crate::app::{Access, open_ledger};
-use crate::catalogue::{Catalogue as _, Import, Plan, ReadOptions, Warning, read_plan};
+use crate::catalogue::{Import, Plan, ReadOptions, Warning, read_plan};
 use crate::config::{Config, load};
 
 /// `POST /admin/v1/imports`.
@@ -106,9 +106,9 @@ async fn through(
     Ok((answer.concert.concert_id, answer.option.option_id, how))
 }
 
-/// Into the ledger, which is locked meanwhile.
+/// Into the ledger, without a server of this data directory.
 async fn directly(config: &Config, args: &ImportArgs, plan: Plan) -> anyhow::Result<(u64, u32, String)> {
-    let ledger = open_ledger(config, Access::Own).await?;
+    let ledger = open_ledger(config, Access::Import).await?;
     let import = Import {
         title: args.concert.clone(),
         starts_at: Time(args.at.as_microsecond()),

@@ -4,18 +4,17 @@ use std::io::Write as _;
 
 use super::Failure;
 use super::args::MigrateArgs;
+use crate::app::migrate;
 use crate::config::load;
-use crate::ledger::sqlite::migrate;
 
 pub(super) async fn run(args: &MigrateArgs) -> Result<(), Failure> {
     let config = load(&args.place.flags())?.config;
-    let migrated = migrate(&config.node.data).await?;
-    let data = config.node.data.display();
+    let (place, from, to) = migrate(&config).await?;
     let mut out = std::io::stdout();
-    if migrated.from == migrated.to {
-        writeln!(out, "{data}: the schema is up to date (version {}).", migrated.to)?;
+    if from == to {
+        writeln!(out, "{place}: the schema is up to date (version {to}).")?;
     } else {
-        writeln!(out, "{data}: the schema went from version {} to {}.", migrated.from, migrated.to)?;
+        writeln!(out, "{place}: the schema went from version {from} to {to}.")?;
     }
     Ok(())
 }

@@ -2,14 +2,16 @@
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::str::FromStr as _;
 use std::time::Duration;
 
 use axum::http::Uri;
+use sqlx::postgres::PgConnectOptions;
 use tracing_subscriber::EnvFilter;
 
-use super::Config;
 use super::error::ConfigError;
-use super::text::format_duration;
+use super::text::{format_duration, without_login};
+use super::{Config, Durability};
 use crate::http::auth::{Role, TokenKey, check_exposure};
 use crate::redis_url::{FORMS, RedisUrl};
 
@@ -31,6 +33,7 @@ pub(super) fn check(config: &Config, source: &dyn Fn(&str) -> String) -> Vec<Con
     listeners(config, &mut checks);
     ranges(config, &mut checks);
     relations(config, &mut checks);
+    durability(config, &mut checks);
     auth(config, &mut checks);
     if checks.wrong.is_empty() {
         exposure(config, &mut checks);
@@ -75,13 +78,10 @@ fn names(config: &Config, checks: &mut Checks<'_>) {
         format_args!("{url:?}"),
     );
     checks.expect(!config.node.data.as_os_str().is_empty(), "node.data", "a directory", "an empty path");
-    let url = &config.ledger.url;
-    checks.expect(
-        url == "sqlite:",
-        "ledger.url",
-        "\"sqlite:\" (the embedded ledger in node.data)",
-        format_args!("{url:?}"),
-    );
+    if let Err(found) = ledger_url(&config.ledger.url) {
+        let expected = "\"sqlite:\" (the embedded ledger in node.data) or \"postgres://USER:PASSWORD@HOST:PORT/DATABASE\"";
+        checks.expect(false, "ledger.url", expected, found);
+    }
     let url = &config.mirror.url;
     if url != "local:"
         && let Err(found) = url.parse::<RedisUrl>()
@@ -93,6 +93,22 @@ fn names(config: &Config, checks: &mut Checks<'_>) {
         let found = format!("{level:?} ({error})");
         checks.expect(false, "log.level", "a level or directives such as \"info,hotseat=debug\"", found);
     }
+}
+
+/// What is wrong with it, without its password.
+fn ledger_url(url: &str) -> Result<(), String> {
+    if url == "sqlite:" {
+        return Ok(());
+    }
+    let Some((scheme @ ("postgres" | "postgresql"), rest)) = url.split_once("://") else {
+        return Err(format!("{:?}", without_login(url)));
+    };
+    if rest.split_once('?').is_some_and(|(_, query)| query.contains("password=")) {
+        return Err(format!("a {scheme} URL with its password behind the '?'"));
+    }
+    PgConnectOptions::from_str(url)
+        .map(|_| ())
+        .map_err(|error| format!("a {scheme} URL that is none ({error})"))
 }
 
 fn is_origin(url: &str) -> bool {
@@ -160,6 +176,15 @@ fn relations(config: &Config, checks: &mut Checks<'_>) {
         "select.max_age",
         format_args!("at least select.ttl ({})", format_duration(select.ttl)),
         format_duration(select.max_age),
+    );
+}
+
+fn durability(config: &Config, checks: &mut Checks<'_>) {
+    checks.expect(
+        config.ledger.url == "sqlite:" || config.ledger.durability == Durability::Full,
+        "ledger.durability",
+        "\"full\" with PostgreSQL, whose own settings say what a commit survives",
+        "\"relaxed\"",
     );
 }
 

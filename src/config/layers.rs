@@ -285,7 +285,7 @@ fn changed(config: &Config, source: &dyn Fn(&str) -> String) -> Vec<Changed> {
         }
         let value = match key.as_str() {
             "auth.secret" => "(kept secret)".to_owned(),
-            "mirror.url" => text::without_login(&toml(&value)),
+            "ledger.url" | "mirror.url" => text::without_login(&toml(&value)),
             _ => toml(&value),
         };
         let source = source(&key);

@@ -1,3 +1,30 @@
 //! Ledgers: who owns which shard, and what was sold to whom, durable. One file per database.
 
+use actors::ports::Ledger;
+use async_trait::async_trait;
+
+use crate::audit::Events;
+use crate::catalogue::Catalogue;
+
+mod place;
+mod plans;
+pub mod postgres;
 pub mod sqlite;
+
+/// What a process opens a ledger for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It is the server: brings the schema up to date and owns shards.
+    Own,
+    /// It brings concerts, beside a server where the database takes several writers.
+    Import,
+    /// It reads beside a running server; anything that writes answers `Unavailable`.
+    Read,
+}
+
+/// Everything a ledger is.
+#[async_trait]
+pub trait Store: Ledger + Catalogue + Events {
+    /// Closes the connections. Without it nothing is lost: the next opening does the rest.
+    async fn close(&self);
+}

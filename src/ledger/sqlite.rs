@@ -11,14 +11,18 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use actors::ports::LedgerError;
+use async_trait::async_trait;
 use engine::{Span, Time};
 use sqlx::SqlitePool;
 
 use self::checkpoint::Checkpointer;
 pub use self::error::OpenError;
+use self::load::body;
 pub use self::open::{Migrated, migrate};
-use self::plans::PlanCache;
 use self::writer::Writer;
+pub use super::Access;
+use super::Store;
+use super::plans::PlanCache;
 
 mod append;
 mod catalogue;
@@ -27,7 +31,6 @@ mod error;
 mod lease;
 mod load;
 mod open;
-mod plans;
 mod port;
 mod row;
 mod snapshot;
@@ -70,15 +73,6 @@ pub enum Durability {
     Relaxed,
 }
 
-/// Whether this process is the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Takes `DATA/lock` and writes.
-    Own,
-    /// Reads beside a running server; anything that writes answers `Unavailable`.
-    Read,
-}
-
 /// The ledger, the catalogue and the source of audits, in one file.
 #[derive(Debug)]
 pub struct SqliteLedger {
@@ -95,7 +89,7 @@ pub struct SqliteLedger {
 }
 
 impl SqliteLedger {
-    /// Opens the ledger of a data directory. With [`Access::Own`] the directory is made and its schema
+    /// Opens the ledger of a data directory. With [`Access::Own`] and [`Access::Import`] the directory is made and its schema
     /// brought up to date where needed, and leases of other owners, who must be dead, become free.
     ///
     /// # Errors
@@ -104,9 +98,17 @@ impl SqliteLedger {
         open::open(options).await.map(Arc::new)
     }
 
-    /// Closes the connections, which folds the write-ahead log into the database, and gives the
-    /// directory back. Without it nothing is lost: the next opening does the rest.
-    pub async fn close(&self) {
+    fn writer(&self) -> Result<&Writer, LedgerError> {
+        self.writer.as_ref().ok_or_else(|| {
+            LedgerError::Unavailable("it is open for reading only, beside a running server".to_owned())
+        })
+    }
+}
+
+#[async_trait]
+impl Store for SqliteLedger {
+    /// Folds the write-ahead log into the database, and gives the directory back.
+    async fn close(&self) {
         if let Some(checkpointer) = &self.checkpointer {
             checkpointer.close().await;
         }
@@ -120,12 +122,6 @@ impl SqliteLedger {
         {
             tracing::warn!(%error, "the data directory stays locked until this process ends");
         }
-    }
-
-    fn writer(&self) -> Result<&Writer, LedgerError> {
-        self.writer.as_ref().ok_or_else(|| {
-            LedgerError::Unavailable("it is open for reading only, beside a running server".to_owned())
-        })
     }
 }
 

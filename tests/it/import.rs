@@ -13,6 +13,7 @@ use engine::{Authority, Caller, Command, Outcome, SeatNo, Settings, Span, Time, 
 use hotseat::catalogue::directory::{Directory, OptionEntry};
 use hotseat::catalogue::intake::Intake;
 use hotseat::catalogue::{Catalogue, Import, demo};
+use hotseat::ledger::Store as _;
 use hotseat::ledger::sqlite::{Access, Durability, LEDGER_FILE, SqliteLedger, SqliteOptions};
 use hotseat::mirror::local::LocalMirror;
 use tempfile::TempDir;

@@ -8,6 +8,9 @@ mod catalogue;
 mod chain;
 mod leases;
 mod load;
+mod postgres;
+mod postgres_open;
+mod schema;
 mod simulated;
 mod sqlite;
 mod sqlite_faults;
@@ -53,7 +56,7 @@ macro_rules! conformance {
                 acquiring_again_raises_the_epoch,
                 a_released_shard_is_free_at_once,
                 epochs_outlive_the_process,
-                time_never_runs_backwards,
+                time_is_the_ledgers_and_goes_on,
             ],
             load: [
                 an_empty_shard,
@@ -100,3 +103,4 @@ macro_rules! conformance {
 }
 
 conformance!(on_sqlite, crate::sqlite::SqliteWorld);
+conformance!(on_postgres, crate::postgres::PgWorld);

@@ -10,7 +10,7 @@ use sqlx::Connection as _;
 use crate::audits::{audit_of, history};
 use crate::chain::hold;
 use crate::sqlite::{SqliteWorld, options, stranger};
-use crate::world::{OWNER, Sale, TTL, World};
+use crate::world::{OWNER, Sale, T0, TTL, World};
 
 /// The files as a crash would leave them, with the write-ahead log cut to a part of its length.
 fn crash_copy(from: &Path, to: &Path, log_bytes: u64) {
@@ -43,6 +43,18 @@ async fn a_log_cut_anywhere_is_a_clean_past() {
     assert!(seen.is_sorted(), "{seen:?}");
     assert_eq!((seen[0], seen[16]), (0, sale.chain.head.event_seq));
     assert!(seen.iter().any(|seq| (1..sale.chain.head.event_seq).contains(seq)), "{seen:?}");
+}
+
+/// Its clock is the machine's, which may have been put back: no event is earlier than those before it.
+#[tokio::test]
+async fn time_never_runs_backwards() {
+    let world = SqliteWorld::new();
+    let mut sale = Sale::new(&world).await;
+    let row = sale.chain.reservation(&hold(&sale.imported, 7, 42, &[1]));
+    sale.chain.applied(&sale.store, vec![row]).await;
+    drop(sale);
+    let store = world.open(OWNER + 1, TTL).await;
+    assert!(store.now().await.unwrap().0 >= T0 + 7);
 }
 
 /// Somebody else's transaction: the outcome is unknown, and the same bytes succeed later.

@@ -9,7 +9,7 @@ use sqlx::Connection as _;
 
 use crate::audits::{audit_of, history};
 use crate::sqlite::{SqliteWorld, options, stranger};
-use crate::world::{OWNER, SHARDS, TTL, World};
+use crate::world::{OWNER, SHARDS, Store as _, TTL, World};
 
 async fn error(options: SqliteOptions) -> OpenError {
     let dir = options.dir.display().to_string();

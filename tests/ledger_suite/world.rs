@@ -2,19 +2,13 @@
 
 use std::sync::Arc;
 
-use actors::ports::Ledger;
 use async_trait::async_trait;
 use engine::{ShardId, Span, Time};
-use hotseat::audit::Events;
 use hotseat::catalogue::plan::{Category, Plan, Row, Seat, Section};
-use hotseat::catalogue::{Catalogue, Import, Imported};
+use hotseat::catalogue::{Import, Imported};
+pub use hotseat::ledger::Store;
 
 use crate::chain::Chain;
-
-/// Everything a ledger is.
-pub trait Store: Ledger + Catalogue + Events {}
-
-impl<T: Ledger + Catalogue + Events> Store for T {}
 
 /// A database of one test.
 #[async_trait]

@@ -1,14 +1,14 @@
 //! Concerts, options and plans.
 
-use actors::ports::LedgerError;
 use async_trait::async_trait;
 use engine::{ConcertId, OptionId, ShardId, Time};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
 use super::error::{is_refusal, ledger_error};
-use super::{SqliteLedger, plans, row};
+use super::{SqliteLedger, body, row};
 use crate::catalogue::{Catalogue, CatalogueError, Concert, ConcertOption, Import, Imported};
+use crate::ledger::place::{self, pack, place};
 
 const CONCERTS: &str = "
 SELECT concert_id, title, shard, created_at FROM concerts
@@ -65,7 +65,7 @@ impl Catalogue for SqliteLedger {
 
     async fn plan(&self, hash: &str) -> Result<Option<Vec<u8>>, CatalogueError> {
         let mut connection = self.readers.acquire().await.map_err(failed)?;
-        plans::body(&mut connection, hash).await.map_err(failed)
+        body(&mut connection, hash).await.map_err(failed)
     }
 
     async fn import(&self, import: &Import) -> Result<Imported, CatalogueError> {
@@ -91,24 +91,8 @@ impl Catalogue for SqliteLedger {
     }
 }
 
-impl From<LedgerError> for CatalogueError {
-    fn from(error: LedgerError) -> Self {
-        match error {
-            LedgerError::Unavailable(reason) => Self::Unavailable(reason),
-            LedgerError::Corrupt(reason) => Self::Corrupt(reason),
-        }
-    }
-}
-
 fn failed(error: sqlx::Error) -> CatalogueError {
     if is_refusal(&error) { CatalogueError::Refused(error.to_string()) } else { ledger_error(error).into() }
-}
-
-async fn pack(import: &Import) -> Result<(String, Vec<u8>), CatalogueError> {
-    let plan = std::sync::Arc::clone(&import.plan);
-    tokio::task::spawn_blocking(move || (plan.hash(), plan.to_gzip()))
-        .await
-        .map_err(|error| CatalogueError::Unavailable(error.to_string()))
 }
 
 async fn write(
@@ -134,13 +118,7 @@ async fn write(
         .fetch_optional(&mut *connection)
         .await
         .map_err(failed)?
-        .ok_or_else(|| {
-            let title = &import.title;
-            let at = jiff::Timestamp::from_microsecond(import.starts_at.0).unwrap_or(jiff::Timestamp::MAX);
-            CatalogueError::Refused(format!(
-                "the concert \"{title}\" has an option that starts at {at} already"
-            ))
-        })?;
+        .ok_or_else(|| place::taken(import))?;
     let option = ConcertOption {
         option: OptionId(row::number(&id, 0).map_err(failed)?),
         concert: concert.concert,
@@ -166,10 +144,7 @@ async fn concert_for(
         .map_err(failed)?;
     if let Some(there) = there {
         if import.own_shard && !row::flag(&there, 4).map_err(failed)? {
-            let title = &import.title;
-            return Err(CatalogueError::Refused(format!(
-                "the concert \"{title}\" shares its shard already; import its options without own_shard"
-            )));
+            return Err(place::shared(import));
         }
         return concert(&there).map_err(failed);
     }
@@ -196,36 +171,6 @@ async fn concert_for(
         shard,
         created_at: now,
     })
-}
-
-/// The shard of a new concert: where its hash falls, or the next one behind that will have it. `taken`
-/// names the shards that have concerts, and whether one of them wants to be alone.
-fn place(
-    concert: ConcertId,
-    shards: u16,
-    own_shard: bool,
-    taken: &[(ShardId, bool)],
-) -> Result<ShardId, CatalogueError> {
-    let first = scramble(concert.0) % u64::from(shards);
-    let mut candidates = (0..shards).map(|step| {
-        let shard = (first + u64::from(step)) % u64::from(shards);
-        ShardId(u16::try_from(shard).expect("less than the number of shards"))
-    });
-    let fits = |shard: &ShardId| match taken.iter().find(|(there, _)| there == shard) {
-        None => true,
-        Some((_, alone)) => !own_shard && !alone,
-    };
-    candidates.find(fits).ok_or_else(|| {
-        let why = if own_shard { "every shard has a concert" } else { "every shard is some concert's own" };
-        CatalogueError::Refused(format!("no shard is left: {why}; the number of shards is {shards}"))
-    })
-}
-
-/// The finalizer of SplitMix64: neighbours end up far apart.
-const fn scramble(number: u64) -> u64 {
-    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ (number >> 31)
 }
 
 fn concert(row: &SqliteRow) -> Result<Concert, sqlx::Error> {

@@ -7,14 +7,17 @@ use engine::{ConcertId, OptionId, Reservation, ReservationId, ShardId, Time, Use
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
+use super::SqliteLedger;
 use super::error::ledger_error;
 use super::row::{self, reservation_columns};
-use super::{PlanCache, SqliteLedger};
+use crate::ledger::plans::PlanCache;
 
 const OPTIONS: &str = "
 SELECT o.option_id, o.concert_id, o.status, o.version, o.plan_hash
   FROM options o JOIN concerts c USING (concert_id)
  WHERE c.shard = ?1 AND o.status > 0 ORDER BY o.option_id";
+
+const PLAN: &str = "SELECT body FROM plans WHERE plan_hash = ?1";
 
 const POLICIES: &str = "
 SELECT p.concert_id, p.reservations_per_user, p.gate, p.version
@@ -194,15 +197,24 @@ async fn options(
     let rows = sqlx::query(OPTIONS).bind(shard.0).fetch_all(&mut *connection).await?;
     let mut options = Vec::with_capacity(rows.len());
     for row in &rows {
+        let hash = row.try_get(4)?;
         options.push(RestoredOption {
             option: OptionId(row::number(row, 0)?),
             concert: ConcertId(row::unsigned(row, 1)?),
             status: row::option_status(row, 2)?,
             version: row::number(row, 3)?,
-            layout: plans.layout(connection, row.try_get(4)?).await?,
+            layout: plans.layout(hash, body(connection, hash)).await?,
         });
     }
     Ok(options)
+}
+
+/// A plan by its hash, as stored.
+pub(super) async fn body(
+    connection: &mut SqliteConnection,
+    hash: &str,
+) -> Result<Option<Vec<u8>>, sqlx::Error> {
+    sqlx::query_scalar(PLAN).bind(hash.to_owned()).fetch_optional(connection).await
 }
 
 fn policy(row: &SqliteRow) -> Result<RestoredPolicy, sqlx::Error> {

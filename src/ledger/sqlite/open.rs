@@ -52,7 +52,7 @@ pub async fn migrate(dir: &Path) -> Result<Migrated, OpenError> {
 
 pub(super) async fn open(options: SqliteOptions) -> Result<SqliteLedger, OpenError> {
     match options.access {
-        Access::Own => open_to_own(options).await,
+        Access::Own | Access::Import => open_to_own(options).await,
         Access::Read => open_to_read(options).await,
     }
 }

@@ -1,15 +1,12 @@
-//! Plans as stored: the canonical JSON, gzip, under its SHA-256. And the layouts decoded from them.
+//! Layouts decoded from plans as they are stored: the canonical JSON, gzip, under its SHA-256.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use engine::plan::Layout;
-use sqlx::SqliteConnection;
 use tokio::sync::Mutex;
 
 use crate::catalogue::stored;
-
-const PLAN: &str = "SELECT body FROM plans WHERE plan_hash = ?1";
 
 /// Layouts by plan hash: many options share a plan, and decoding a stadium takes a while. Shards that
 /// restore at the same time wait for one decoding instead of doing each their own.
@@ -19,17 +16,18 @@ pub(super) struct PlanCache {
 }
 
 impl PlanCache {
+    /// `body` reads the plan where it is not known yet.
     pub(super) async fn layout(
         &self,
-        connection: &mut SqliteConnection,
         hash: &str,
+        body: impl Future<Output = Result<Option<Vec<u8>>, sqlx::Error>>,
     ) -> Result<Arc<Layout>, sqlx::Error> {
         let mut layouts = self.layouts.lock().await;
         if let Some(layout) = layouts.get(hash) {
             return Ok(Arc::clone(layout));
         }
         let unreadable = |reason: String| sqlx::Error::Decode(format!("plan {hash}: {reason}").into());
-        let gzip = body(connection, hash).await?.ok_or_else(|| unreadable("it is missing".to_owned()))?;
+        let gzip = body.await?.ok_or_else(|| unreadable("it is missing".to_owned()))?;
         let layout = tokio::task::spawn_blocking(move || stored::layout(&gzip))
             .await
             .map_err(|error| unreadable(error.to_string()))?
@@ -38,12 +36,4 @@ impl PlanCache {
         layouts.insert(hash.to_owned(), Arc::clone(&layout));
         Ok(layout)
     }
-}
-
-/// A plan by its hash, as stored.
-pub(super) async fn body(
-    connection: &mut SqliteConnection,
-    hash: &str,
-) -> Result<Option<Vec<u8>>, sqlx::Error> {
-    sqlx::query_scalar(PLAN).bind(hash.to_owned()).fetch_optional(connection).await
 }

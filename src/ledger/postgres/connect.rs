@@ -1,0 +1,144 @@
+//! Connections: to a primary of a known version, with the limits and the name of this process.
+
+use std::str::FromStr as _;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use engine::Span;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
+use sqlx::{ConnectOptions as _, Row as _};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::error::ConnectError;
+
+/// From the first packet to the first answer.
+const CONNECT: Duration = Duration::from_secs(3);
+
+/// `server_version_num` of the oldest server that is tested.
+const OLDEST: i32 = 150_000;
+
+/// Sets the session up and asks whom we have reached. A dead client's statement ends within the interval, where
+/// the server's system can tell.
+const HELLO: &str = "
+SELECT pg_backend_pid(), current_setting('server_version_num')::int, pg_is_in_recovery(),
+       current_setting('default_transaction_read_only')::bool,
+       CASE WHEN NOT pg_is_in_recovery() THEN left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) END,
+       set_config('statement_timeout', $1, false), set_config('lock_timeout', $1, false),
+       set_config('idle_in_transaction_session_timeout', $1, false),
+       set_config('synchronous_commit', 'on', false),
+       set_config('default_transaction_isolation', 'read committed', false),
+       CASE WHEN version() LIKE '%linux%' THEN set_config('client_connection_check_interval', '500ms', false) END";
+
+/// A connection that was asked who it is.
+pub(super) struct Session {
+    pub connection: PgConnection,
+    /// The server's process.
+    pub pid: i32,
+    /// Of the [`Connector`] when it was made.
+    pub generation: u64,
+}
+
+/// Makes connections, and notices when the server is another than before.
+pub(super) struct Connector {
+    options: PgConnectOptions,
+    /// Where it connects to, without a password.
+    server: String,
+    /// For `statement_timeout` and its kin.
+    limit: String,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// The server's timeline.
+    timeline: String,
+    /// Rises with each new timeline.
+    generation: u64,
+}
+
+/// What an owner's connections are called.
+pub(super) fn session_name(owner: u128) -> String {
+    format!("hotseat/{}", Uuid::from_u128(owner))
+}
+
+pub(super) fn statement_limit(lease_ttl: Span) -> Duration {
+    Duration::from_micros(lease_ttl.0.unsigned_abs() / 2).max(Duration::from_millis(500))
+}
+
+impl Connector {
+    /// # Errors
+    /// The URL says something that no connection can be made of.
+    pub(super) fn new(url: &str, owner: u128, limit: Duration) -> Result<Self, ConnectError> {
+        let options = PgConnectOptions::from_str(url)
+            .map_err(ConnectError::Database)?
+            .application_name(&session_name(owner))
+            .disable_statement_logging();
+        let place = match options.get_socket() {
+            Some(socket) => socket.display().to_string(),
+            None => format!("{}:{}", options.get_host(), options.get_port()),
+        };
+        let database = options.get_database().unwrap_or_else(|| options.get_username());
+        let server = format!("{place}/{database}");
+        Ok(Self { server, options, limit: format!("{}ms", limit.as_millis()), known: Mutex::default() })
+    }
+
+    /// `host:port/database`.
+    pub(super) fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// Rises when the server turns out to be another one than before. What was granted under a lower one
+    /// is over.
+    pub(super) fn generation(&self) -> u64 {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).generation
+    }
+
+    pub(super) async fn connect(&self) -> Result<Session, ConnectError> {
+        timeout(CONNECT, self.try_connect()).await.unwrap_or(Err(ConnectError::TimedOut(CONNECT)))
+    }
+
+    async fn try_connect(&self) -> Result<Session, ConnectError> {
+        let mut connection = self.options.connect().await.map_err(ConnectError::Database)?;
+        let hello = sqlx::query(HELLO).persistent(false).bind(self.limit.as_str());
+        let row = hello.fetch_one(&mut connection).await.map_err(ConnectError::Database)?;
+        let pid = row.try_get(0).map_err(ConnectError::Database)?;
+        let timeline = primary(&row)?;
+        let generation = self.note(timeline);
+        Ok(Session { connection, pid, generation })
+    }
+
+    /// The generation of a server on that timeline.
+    fn note(&self, timeline: String) -> u64 {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.timeline != timeline {
+            if !known.timeline.is_empty() {
+                known.generation += 1;
+                tracing::error!(
+                    server = self.server,
+                    from = known.timeline,
+                    to = timeline,
+                    "the ledger failed over to another timeline: every shard is taken anew; run `hotseat audit`"
+                );
+            }
+            known.timeline = timeline;
+        }
+        known.generation
+    }
+}
+
+/// The timeline, of a primary that we can use.
+fn primary(row: &PgRow) -> Result<String, ConnectError> {
+    let database = ConnectError::Database;
+    let version: i32 = row.try_get(1).map_err(database)?;
+    if version < OLDEST {
+        return Err(ConnectError::OldServer { found: version / 10_000, oldest: OLDEST / 10_000 });
+    }
+    if row.try_get(2).map_err(database)? {
+        return Err(ConnectError::ReadOnly("it is a standby"));
+    }
+    if row.try_get(3).map_err(database)? {
+        return Err(ConnectError::ReadOnly("default_transaction_read_only is on"));
+    }
+    row.try_get(4).map_err(database)
+}
