@@ -33,6 +33,8 @@ pub use crate::ledger::{Access, Store};
 use crate::mirror::local::LocalMirror;
 use crate::mirror::redis::RedisMirror;
 use crate::run_file::RunFile;
+use crate::ws::origin::Origins;
+use crate::ws::{Sockets, WsSettings};
 
 mod heads;
 mod ledger;
@@ -61,6 +63,7 @@ pub struct App {
     /// No connection any more.
     closed: CancellationToken,
     listeners: [JoinHandle<()>; 2],
+    sockets: Sockets,
     chores: Vec<JoinHandle<()>>,
     data: PathBuf,
 }
@@ -96,6 +99,7 @@ impl App {
         let intake = Arc::new(Intake::new(directory.clone(), catalogue.clone(), system.handle()));
         let ending = CancellationToken::new();
         let closed = CancellationToken::new();
+        let sockets = Sockets::default();
         let edge = Edge {
             handle: system.handle(),
             directory: directory.clone(),
@@ -105,6 +109,7 @@ impl App {
             tokens: tokens.clone(),
             settings: edge_settings(config, &public_url),
             metrics: http,
+            sockets: sockets.clone(),
             registry: Arc::new(registry),
             shutdown: ending.clone(),
         };
@@ -128,6 +133,7 @@ impl App {
             ending,
             closed,
             listeners,
+            sockets,
             chores,
             data,
         };
@@ -175,6 +181,9 @@ impl App {
         // New requests are answered with OVERLOADED while the shards flush; only then are the doors closed.
         let report = self.system.shutdown(grace.saturating_sub(DRAIN.min(grace / 4))).await;
         self.closed.cancel();
+        if timeout_at(deadline, self.sockets.end()).await.is_err() {
+            tracing::warn!("sockets were still open at the end of shutdown.grace");
+        }
         let [ops, public] = self.listeners;
         for listener in [public, ops] {
             let abort = listener.abort_handle();
@@ -247,6 +256,7 @@ fn edge_settings(config: &Config, public_url: &str) -> EdgeSettings {
         dev_tokens: config.auth.dev_tokens,
         click_timeout: config.edge.click_timeout,
         ledger_ack_timeout: config.ledger.ack_timeout,
+        ws: ws_settings(config),
     }
 }
 
@@ -257,6 +267,16 @@ fn said(dir: &Path, error: anyhow::Error) -> anyhow::Error {
             OpenError::from_io(dir, io).into()
         }
         _ => error,
+    }
+}
+
+fn ws_settings(config: &Config) -> WsSettings {
+    WsSettings {
+        origins: Origins::new(&config.ws.origins),
+        send_buffer: config.ws.send_buffer as usize,
+        stall_timeout: config.ws.stall_timeout,
+        max_watches: config.ws.max_watches.into(),
+        messages_per_second: config.ws.messages_per_second,
     }
 }
 

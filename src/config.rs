@@ -37,6 +37,7 @@ pub struct Config {
     pub auth: Auth,
     pub edge: Edge,
     pub feed: Feed,
+    pub ws: Ws,
     pub mirror: Mirror,
     pub shutdown: Shutdown,
     pub log: Log,
@@ -191,6 +192,23 @@ pub struct Feed {
     pub tick: Duration,
 }
 
+/// Sockets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ws {
+    /// Pages of other hosts that may open sockets, with spaces between; `*` is every page.
+    pub origins: String,
+    /// Bytes that a client may leave unread before it loses the backlog of its feed.
+    pub send_buffer: u32,
+    /// How long a client may read nothing of what waits for it.
+    #[serde(with = "text::duration")]
+    pub stall_timeout: Duration,
+    /// Options that one socket may watch.
+    pub max_watches: u16,
+    /// Messages that one socket may send in a second.
+    pub messages_per_second: u16,
+}
+
 /// The copy of the soft locks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -313,6 +331,18 @@ impl Default for Edge {
 impl Default for Feed {
     fn default() -> Self {
         Self { tick: Duration::from_millis(50) }
+    }
+}
+
+impl Default for Ws {
+    fn default() -> Self {
+        Self {
+            origins: String::new(),
+            send_buffer: 256 * 1024,
+            stall_timeout: Duration::from_secs(15),
+            max_watches: 16,
+            messages_per_second: 1_000,
+        }
     }
 }
 

@@ -13,3 +13,4 @@ pub mod redis_url;
 pub mod run_file;
 pub mod shutdown;
 pub mod telemetry;
+pub mod ws;

@@ -105,6 +105,11 @@ impl Followers {
 }
 
 impl Following {
+    #[must_use]
+    pub const fn user(&self) -> UserId {
+        self.user
+    }
+
     /// The next change; the newest of its option, whatever came between.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Selection> {
         let mut heard = self.ear.lock();

@@ -20,6 +20,9 @@ pub(super) const SHARDS: &str = "a whole number from 1 to 4096";
 /// Bytes of a secret: shorter ones can be guessed from one token.
 const SECRET_BYTES: usize = 32;
 
+/// Bytes: room for an answer at least, and no more than a client is worth.
+const SEND_BUFFER: RangeInclusive<u32> = 16 * 1024..=16 * 1024 * 1024;
+
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -88,6 +91,13 @@ fn names(config: &Config, checks: &mut Checks<'_>) {
     {
         checks.expect(false, "mirror.url", format_args!("\"local:\" (inside this process), {FORMS}"), found);
     }
+    let wrong = config.ws.origins.split_whitespace().find(|origin| !is_page(origin));
+    checks.expect(
+        wrong.is_none(),
+        "ws.origins",
+        "origins with spaces between, such as \"https://seats.example.com\", or \"*\"",
+        format_args!("{:?}", wrong.unwrap_or_default()),
+    );
     let level = &config.log.level;
     if let Err(error) = EnvFilter::builder().parse(level) {
         let found = format!("{level:?} ({error})");
@@ -109,6 +119,11 @@ fn ledger_url(url: &str) -> Result<(), String> {
     PgConnectOptions::from_str(url)
         .map(|_| ())
         .map_err(|error| format!("a {scheme} URL that is none ({error})"))
+}
+
+/// What a browser sends as its page's origin, or all of them.
+fn is_page(origin: &str) -> bool {
+    origin == "*" || is_origin(origin)
 }
 
 fn is_origin(url: &str) -> bool {
@@ -157,6 +172,13 @@ fn ranges(config: &Config, checks: &mut Checks<'_>) {
     checks.range("idempotency.horizon", config.idempotency.horizon, MINUTE..=DAY);
     checks.range("edge.click_timeout", config.edge.click_timeout, 100 * MS..=MINUTE);
     checks.range("feed.tick", config.feed.tick, 10 * MS..=SECOND);
+    checks.range("ws.stall_timeout", config.ws.stall_timeout, SECOND..=HOUR);
+    let buffer = config.ws.send_buffer;
+    checks.expect(SEND_BUFFER.contains(&buffer), "ws.send_buffer", "16384 to 16777216 bytes", buffer);
+    let watches = config.ws.max_watches;
+    checks.expect((1..=1_000).contains(&watches), "ws.max_watches", "a whole number from 1 to 1000", watches);
+    let messages = config.ws.messages_per_second;
+    checks.expect(messages > 0, "ws.messages_per_second", "a whole number from 1 to 65535", messages);
     checks.range("mirror.restore_timeout", config.mirror.restore_timeout, 10 * MS..=MINUTE);
     checks.range("shutdown.grace", config.shutdown.grace, 100 * MS..=HOUR);
 }

@@ -255,6 +255,7 @@ fn wrong_type(error: &figment::Error, source: &dyn Fn(&str) -> String) -> Proble
 fn readable(key: &str, expected: &str) -> String {
     match (key, expected) {
         ("cluster.shards", _) => super::check::SHARDS.to_owned(),
+        (_, "u16") => "a whole number from 1 to 65535".to_owned(),
         (_, "u32") => "a whole number from 1 to 4294967295".to_owned(),
         (_, "a boolean") => "true or false".to_owned(),
         (_, expected) => expected.to_owned(),

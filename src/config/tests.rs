@@ -51,7 +51,7 @@ fn the_engine_has_the_same_defaults() {
 }
 
 /// A legal value of every key that is not its default.
-const OTHERS: [(&str, &str); 30] = [
+const OTHERS: [(&str, &str); 35] = [
     ("node.name", "east-1"),
     ("node.public_url", "https://seats.example.com"),
     ("node.data", "/var/lib/hotseat"),
@@ -77,6 +77,11 @@ const OTHERS: [(&str, &str); 30] = [
     ("edge.click_timeout", "1s"),
     ("feed.tick", "100ms"),
     ("mirror.url", "redis://cache"),
+    ("ws.origins", "https://seats.example.com http://localhost:3000"),
+    ("ws.send_buffer", "65536"),
+    ("ws.stall_timeout", "5s"),
+    ("ws.max_watches", "32"),
+    ("ws.messages_per_second", "100"),
     ("mirror.restore_timeout", "300ms"),
     ("shutdown.grace", "30s"),
     ("log.format", "json"),
@@ -139,6 +144,23 @@ fn addresses_of_ledgers_are_refused_without_their_password() {
             "[ledger]\nurl = \"postgres://db/x\"\ndurability = \"relaxed\"",
             "FILE: ledger.durability: expected \"full\" with PostgreSQL, whose own settings say what a commit \
              survives, found \"relaxed\"",
+        ),
+    ]);
+}
+
+#[test]
+fn what_sockets_may_not_be_is_refused() {
+    check_errors(&[
+        (
+            "[ws]\norigins = \"https://a.example https://b.example/path\"",
+            "FILE: ws.origins: expected origins with spaces between, such as \"https://seats.example.com\", or \"*\", \
+             found \"https://b.example/path\"",
+        ),
+        ("[ws]\nsend_buffer = 100", "FILE: ws.send_buffer: expected 16384 to 16777216 bytes, found 100"),
+        ("[ws]\nmax_watches = 0", "FILE: ws.max_watches: expected a whole number from 1 to 1000, found 0"),
+        (
+            "[ws]\nmessages_per_second = 70000",
+            "FILE: ws.messages_per_second: expected a whole number from 1 to 65535, found the number 70000",
         ),
     ]);
 }

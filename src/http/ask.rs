@@ -30,7 +30,7 @@ pub(super) struct Verdict {
 
 impl Shared {
     /// Asks the shard. A refusal or an unavailability is the problem it is.
-    pub async fn ask(
+    pub(super) async fn ask(
         &self,
         shard: ShardId,
         identity: &Identity,
@@ -98,7 +98,7 @@ pub(super) fn mark_replay(response: &mut Response, replayed: bool) {
 }
 
 /// The shard granted something else than what was asked: a bug.
-pub(super) fn unexpected(granted: &Granted) -> Problem {
+pub(crate) fn unexpected(granted: &Granted) -> Problem {
     Problem::Internal(format!("the shard granted something else: {granted:?}"))
 }
 

@@ -53,6 +53,13 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// For how long the token is accepted from now on; a year at most.
+    #[must_use]
+    pub fn remaining(&self) -> Duration {
+        let seconds = self.expires_at.saturating_add(LEEWAY.as_secs()).saturating_sub(unix_seconds());
+        Duration::from_secs(seconds).min(Duration::from_secs(365 * 24 * 3_600))
+    }
+
     /// As the engine wants to know it.
     #[must_use]
     pub const fn caller(&self) -> Caller {

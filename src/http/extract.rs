@@ -10,6 +10,7 @@ use axum::http::request::Parts;
 use engine::ids::PUBLIC_ID_MAX;
 use engine::{ConcertId, ReservationId};
 use http_body_util::BodyExt as _;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 
@@ -23,7 +24,7 @@ impl Identity {
     ///
     /// # Errors
     /// `UNAUTHENTICATED`.
-    pub(super) fn of(headers: &HeaderMap, shared: &Shared) -> Result<Self, Problem> {
+    pub(crate) fn of(headers: &HeaderMap, shared: &Shared) -> Result<Self, Problem> {
         let Some(value) = headers.get(AUTHORIZATION) else {
             let why = "Send a token as `Authorization: Bearer TOKEN`.";
             return Err(Problem::Unauthenticated { presented: false, why });
@@ -288,7 +289,7 @@ async fn read<B: Readable>(headers: &HeaderMap, mut body: B, limit: usize) -> Re
 ///
 /// # Errors
 /// `MALFORMED` with the pointer to the place.
-pub fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+pub fn from_json<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes).map(|Object(value)| value).or_else(|_| {
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
         let Object(value) = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {

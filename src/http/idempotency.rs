@@ -27,6 +27,17 @@ impl IdempotencyKey {
         Self(RequestKey(u128::from_be_bytes(*first)))
     }
 
+    /// Reads a client's key.
+    ///
+    /// # Errors
+    /// `MALFORMED` at `pointer`.
+    pub fn read(bytes: &[u8], pointer: &str) -> Result<Self, Problem> {
+        if bytes.is_empty() || bytes.len() > KEY_BYTES || !bytes.iter().all(u8::is_ascii_graphic) {
+            return Err(Problem::malformed(pointer, "The key is 1 to 255 visible ASCII characters."));
+        }
+        Ok(Self::of(&[bytes]))
+    }
+
     /// The key of one part of a request that is several commands, the same for the same part on a retry.
     #[must_use]
     pub fn part(self, index: usize) -> RequestKey {
@@ -43,11 +54,7 @@ impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
             let detail = "This needs exactly one Idempotency-Key header; a retry sends the same one again.";
             return Err(Problem::malformed(POINTER, detail));
         };
-        let bytes = value.as_bytes();
-        if bytes.is_empty() || bytes.len() > KEY_BYTES || !bytes.iter().all(u8::is_ascii_graphic) {
-            return Err(Problem::malformed(POINTER, "The key is 1 to 255 visible ASCII characters."));
-        }
-        Ok(Self::of(&[bytes]))
+        Self::read(value.as_bytes(), POINTER)
     }
 }
 

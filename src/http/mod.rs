@@ -29,10 +29,11 @@ pub(crate) use self::wire::hex;
 use crate::catalogue::Catalogue;
 use crate::catalogue::directory::Directory;
 use crate::catalogue::intake::Intake;
+use crate::ws::{self, Sockets, WsSettings};
 
 mod admin;
 mod around;
-mod ask;
+pub(crate) mod ask;
 pub mod auth;
 mod cached;
 mod cluster;
@@ -40,20 +41,20 @@ mod concerts;
 mod dev_token;
 pub mod error;
 mod events;
-mod extract;
+pub(crate) mod extract;
 mod health;
 mod holds;
-mod idempotency;
+pub(crate) mod idempotency;
 pub mod metrics;
 mod openapi;
 mod plan;
 mod reservations;
 mod seats;
-mod selections;
+pub(crate) mod selections;
 mod serve;
 mod site;
-mod watch;
-mod wire;
+pub(crate) mod watch;
+pub(crate) mod wire;
 
 /// Bytes of a body that a route reads.
 pub const BODY_BYTES: usize = 64 * 1024;
@@ -73,6 +74,7 @@ pub struct Edge {
     pub tokens: Tokens,
     pub settings: EdgeSettings,
     pub metrics: HttpMetrics,
+    pub sockets: Sockets,
     /// What `/metrics` shows.
     pub registry: Arc<Registry>,
     /// Cancelled when the server is on its way down: `/readyz` says so.
@@ -93,11 +95,12 @@ pub struct EdgeSettings {
     pub click_timeout: Duration,
     /// How long a ledger command waits for the ledger.
     pub ledger_ack_timeout: Duration,
+    pub ws: WsSettings,
 }
 
 /// What handlers share.
-struct Shared {
-    edge: Edge,
+pub(crate) struct Shared {
+    pub(crate) edge: Edge,
     /// The newest encoded snapshot of each option that was asked for.
     snapshots: DashMap<OptionId, Arc<seats::Encoded>>,
 }
@@ -135,6 +138,7 @@ fn public_routes(settings: &EdgeSettings) -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(plan::plan))
         .routes(routes!(seats::seats))
         .routes(routes!(events::events))
+        .routes(routes!(ws::connect))
         .routes(routes!(selections::select, selections::release))
         .routes(routes!(holds::hold))
         .routes(routes!(reservations::list))

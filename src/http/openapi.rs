@@ -35,6 +35,7 @@ pub const PAGE: &str = "/api/v1/docs";
     modifiers(&Bearer),
     tags(
         (name = "catalogue", description = "What is for sale; public"),
+        (name = "live", description = "Seats as they change, and clicks on the same connection"),
         (name = "sale", description = "Select, hold, pay; needs a token"),
         (name = "admin", description = "Role ADMIN or OPS; on the public and the ops listener"),
         (name = "ops", description = "On the ops listener"),

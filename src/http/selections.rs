@@ -30,9 +30,9 @@ pub(super) struct SelectRequest {
 }
 
 /// Adjacent seats, never leaving a lone one where another choice exists.
-#[derive(Deserialize, ToSchema)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Best {
+pub(crate) struct Best {
     /// How many, 1 to 8.
     #[schema(value_type = u32, example = 2)]
     party: Seat,
@@ -152,7 +152,7 @@ pub(super) async fn answer_release(
 }
 
 impl Best {
-    fn command(&self, entry: &OptionEntry) -> Result<Command, Problem> {
+    pub(crate) fn command(&self, entry: &OptionEntry) -> Result<Command, Problem> {
         let unknown = |place: &str, what: &str, name: &str| {
             Problem::malformed(format!("/best/{place}"), format!("The plan has no {what} {name:?}."))
         };

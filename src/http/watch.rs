@@ -143,14 +143,14 @@ impl Patience {
 }
 
 /// A socket that counts what moves.
-pub(super) struct Watched {
+pub(crate) struct Watched {
     pub stream: TcpStream,
-    pub progress: Arc<Progress>,
+    pub(super) progress: Arc<Progress>,
     /// Held for as long as the socket is open.
     #[expect(dead_code, reason = "dropped with the socket")]
-    pub place: Place,
+    pub(super) place: Place,
     /// Whether the kernel was told how much it may keep.
-    pub is_bounded: bool,
+    pub(super) is_bounded: bool,
 }
 
 impl Watched {

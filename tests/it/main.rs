@@ -16,3 +16,4 @@ mod mirror;
 mod packaging;
 mod restart;
 mod support;
+mod ws;

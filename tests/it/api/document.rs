@@ -16,6 +16,7 @@ const ROUTES: &str = "
     GET /api/v1/options/{optionId}/plan
     GET /api/v1/options/{optionId}/seats
     GET /api/v1/options/{optionId}/events
+    GET /api/v1/ws
     POST /api/v1/options/{optionId}/selections
     DELETE /api/v1/options/{optionId}/selections
     POST /api/v1/options/{optionId}/holds

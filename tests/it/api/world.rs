@@ -14,6 +14,8 @@ use hotseat::http::metrics::HttpMetrics;
 use hotseat::http::{Edge, EdgeSettings, ops_site, public_site, serve};
 use hotseat::ledger::sqlite::{Access, Durability, SqliteLedger, SqliteOptions};
 use hotseat::mirror::local::LocalMirror;
+use hotseat::ws::origin::Origins;
+use hotseat::ws::{Sockets, WsSettings};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Method, Request};
@@ -48,6 +50,8 @@ pub struct World {
     ops: String,
     closing: CancellationToken,
     leaving: CancellationToken,
+    sockets: Sockets,
+    directory: Arc<Directory>,
     _data: TempDir,
 }
 
@@ -89,7 +93,15 @@ impl World {
             dev_tokens: false,
             click_timeout: Duration::from_secs(2),
             ledger_ack_timeout: Duration::from_secs(5),
+            ws: WsSettings {
+                origins: Origins::default(),
+                send_buffer: 256 * 1024,
+                stall_timeout: Duration::from_secs(15),
+                max_watches: 16,
+                messages_per_second: 1_000,
+            },
         };
+        let sockets = Sockets::default();
         adjust(&mut settings);
         let intake = Arc::new(Intake::new(directory.clone(), ledger.clone(), system.handle()));
         tokio::spawn({
@@ -98,20 +110,22 @@ impl World {
         });
         let edge = Edge {
             handle: system.handle(),
-            directory,
+            directory: directory.clone(),
             catalogue: ledger.clone(),
             intake,
             ledger,
             tokens: tokens.clone(),
             settings,
             metrics,
+            sockets: sockets.clone(),
             registry: Arc::new(registry),
             shutdown: leaving.clone(),
         };
         tokio::spawn(serve(listener, public_site(edge.clone()), closing.clone()));
         tokio::spawn(serve(ops_listener, ops_site(edge.clone()), closing.clone()));
         let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build_http();
-        let world = Self { system, tokens, http, public, ops, closing, leaving, _data: data };
+        let world =
+            Self { system, tokens, http, public, ops, closing, leaving, sockets, directory, _data: data };
         world.import("First").await;
         world
     }
@@ -245,8 +259,28 @@ impl World {
         self.leaving.cancel();
     }
 
+    /// Where it listens, as host and port.
+    pub fn address(&self) -> &str {
+        self.public.strip_prefix("http://").unwrap()
+    }
+
+    /// A user's token that lives for so long.
+    pub fn token(&self, user: u64, ttl: Duration) -> String {
+        self.tokens.issue(user, Role::User, None, ttl).unwrap().0
+    }
+
+    pub fn shard_of(&self, option: u32) -> engine::ShardId {
+        self.directory.shard_of(engine::OptionId(option)).unwrap()
+    }
+
+    /// Says goodbye to every socket.
+    pub async fn end_sockets(&self) {
+        self.sockets.end().await;
+    }
+
     pub async fn stop(self) {
         self.closing.cancel();
+        self.sockets.end().await;
         let report = self.system.shutdown(Duration::from_secs(5)).await;
         assert_eq!(report.unflushed, 0);
     }

@@ -1,0 +1,422 @@
+//! A socket's task: one poll goes over everything that may have happened, and what came of it goes out in one write.
+//!
+//! Written as a future by hand, so that ten thousand idle viewers cost what is in these structs and nothing else.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use actors::followers::{Following, Selection};
+use bytes::Bytes;
+use engine::{OptionId, Unavailable};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use super::clicks::{self, Held, InFlight};
+use super::message::Id;
+use super::outbox::Outbox;
+use super::pipe::{Frames, Incoming};
+use super::session::{Action, Frame, Reason, Session};
+use super::watching::Watching;
+use super::{Sockets, render};
+use crate::http::Shared;
+use crate::http::error::Problem;
+
+/// How long a client may take to read why it was closed.
+const LEAVE: Duration = Duration::from_secs(2);
+
+/// Holds of one socket that wait for the ledger. With more, it is not read from.
+const HELD: usize = 64;
+
+/// Rounds of one turn, after which others have theirs.
+const ROUNDS: usize = 32;
+
+/// A client's question for its own selection, asked when it begins to watch.
+type Asking = Pin<Box<dyn Future<Output = Result<Selection, Unavailable>> + Send>>;
+
+/// A connection that speaks WebSocket, over any stream.
+pub struct Socket<S> {
+    shared: Arc<Shared>,
+    sockets: Sockets,
+    stream: S,
+    frames: Frames,
+    outbox: Outbox,
+    session: Session,
+    /// Whether the feed goes out as `hotseat.bin.1`.
+    is_binary: bool,
+    /// Names the socket in answers and in the log.
+    name: uuid::Uuid,
+    watching: Vec<Watching>,
+    following: Option<Following>,
+    asking: Vec<Asking>,
+    /// What is still to be done of the last frame.
+    queue: VecDeque<Action>,
+    in_flight: Option<InFlight>,
+    held: Vec<Held>,
+    /// Since when the client has read nothing of what waits for it.
+    blocked_since: Option<Instant>,
+    /// The backlog was dropped; the feed goes on when all else is written.
+    is_behind: bool,
+    /// The client is not read from before it has read its answers.
+    is_deaf: bool,
+    timer: Option<Pin<Box<Sleep>>>,
+    shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
+    leaving: Option<Leaving>,
+}
+
+/// Everything was said; only what waits is still written, and what comes is read and forgotten, because a
+/// connection that is closed with something unread is reset, and the client would not hear why.
+struct Leaving {
+    until: Instant,
+    is_shut: bool,
+}
+
+/// How a socket was opened.
+pub struct Opening {
+    pub session: Session,
+    pub is_binary: bool,
+    pub following: Option<Following>,
+    /// What the client sent before it heard that it may.
+    pub early: Bytes,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
+    pub fn new(shared: Arc<Shared>, sockets: Sockets, stream: S, opening: Opening) -> Self {
+        Self {
+            shutdown: Box::pin(sockets.closing()),
+            shared,
+            sockets,
+            stream,
+            frames: Frames::new(opening.early),
+            outbox: Outbox::default(),
+            session: opening.session,
+            is_binary: opening.is_binary,
+            name: uuid::Uuid::new_v4(),
+            watching: Vec::new(),
+            following: opening.following,
+            asking: Vec::new(),
+            queue: VecDeque::new(),
+            in_flight: None,
+            held: Vec::new(),
+            blocked_since: None,
+            is_behind: false,
+            is_deaf: false,
+            timer: None,
+            leaving: None,
+        }
+    }
+
+    /// Everything that needs no bytes from the client. Whether something moved.
+    fn poll_events(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let mut moved = self.poll_answers(cx);
+        if let Some(following) = &mut self.following {
+            while let Poll::Ready(selection) = following.poll_next(cx) {
+                self.outbox.text(|out| render::mine(out, &selection));
+                moved = true;
+            }
+        }
+        self.asking.retain_mut(|asking| match asking.as_mut().poll(cx) {
+            Poll::Pending => true,
+            Poll::Ready(selection) => {
+                // Nothing selected is no news; a shard that is away tells when it is back.
+                if let Ok(selection) = selection
+                    && !selection.seats.is_empty()
+                {
+                    self.outbox.text(|out| render::mine(out, &selection));
+                    moved = true;
+                }
+                false
+            }
+        });
+        moved | self.poll_feed(cx, now)
+    }
+
+    fn poll_answers(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut text = uuid::Uuid::encode_buffer();
+        let name = self.name.hyphenated().encode_lower(&mut text);
+        let mut moved = false;
+        if let Some(in_flight) = &mut self.in_flight
+            && in_flight.poll(cx, &mut self.outbox, name).is_ready()
+        {
+            self.in_flight = None;
+            moved = true;
+        }
+        let before = self.held.len();
+        self.held.retain_mut(|held| held.poll(cx, &mut self.outbox, name).is_pending());
+        moved | (self.held.len() < before)
+    }
+
+    /// Frames of the feed, as long as the client reads them.
+    fn poll_feed(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let mut moved = false;
+        if self.is_behind {
+            return false;
+        }
+        for watching in &mut self.watching {
+            while let Poll::Ready(frame) = watching.poll_next(cx, now, &self.shared.edge.handle) {
+                let payload = if self.is_binary { frame.binary() } else { frame.text() };
+                self.outbox.feed(payload, self.is_binary);
+                moved = true;
+                if self.outbox.len() > self.shared.edge.settings.ws.send_buffer {
+                    self.is_behind = true;
+                    break;
+                }
+            }
+        }
+        if self.is_behind {
+            self.outbox.drop_feed();
+            for watching in &mut self.watching {
+                watching.reset(now, &self.shared.edge.handle);
+            }
+        }
+        moved
+    }
+
+    /// Does what the last frame asked for, until an answer must be waited for.
+    fn proceed(&mut self) {
+        while self.in_flight.is_none() && self.leaving.is_none() {
+            if matches!(self.queue.front(), Some(Action::Click(_))) {
+                let mut text = uuid::Uuid::encode_buffer();
+                let name = self.name.hyphenated().encode_lower(&mut text);
+                self.in_flight =
+                    clicks::send(&self.shared.edge, &mut self.queue, &mut self.held, &mut self.outbox, name);
+                continue;
+            }
+            match self.queue.pop_front() {
+                None => {
+                    self.queue = VecDeque::new();
+                    return;
+                }
+                Some(action) => self.act(action),
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Ok(id) => self.outbox.text(|out| render::ok(out, &id)),
+            Action::No(id, problem) => self.refuse(&id, &problem),
+            Action::Follow(user) => {
+                self.following = Some(self.shared.edge.handle.follow(user));
+                let options: Vec<OptionId> = self.watching.iter().map(|watching| watching.option).collect();
+                options.into_iter().for_each(|option| self.ask_for_mine(option));
+            }
+            Action::Watch { id, option, since } => {
+                self.watching.retain(|watching| watching.option != option);
+                let watch = clicks::option(&self.shared.edge, option).and_then(|_| {
+                    Ok(self.shared.edge.handle.watch(option, since).ok_or(Unavailable::Overloaded)?)
+                });
+                match watch {
+                    Ok(watch) => {
+                        self.watching.push(Watching::new(option, since, watch));
+                        self.outbox.text(|out| render::ok(out, &id));
+                        self.ask_for_mine(option);
+                    }
+                    Err(problem) => {
+                        self.session.is_not_watched(option);
+                        self.refuse(&id, &problem);
+                    }
+                }
+            }
+            Action::Unwatch(option) => self.watching.retain(|watching| watching.option != option),
+            Action::Bye(reason) => self.bye(reason),
+            Action::Click(_) => unreachable!("`proceed` sends clicks"),
+        }
+    }
+
+    fn refuse(&mut self, id: &Id, problem: &Problem) {
+        let mut text = uuid::Uuid::encode_buffer();
+        let name = &*self.name.hyphenated().encode_lower(&mut text);
+        self.outbox.text(|out| render::no(out, id, problem, name));
+    }
+
+    /// Who comes back learns what is still selected.
+    fn ask_for_mine(&mut self, option: OptionId) {
+        if let (Some(following), Some(shard)) = (&self.following, self.shared.edge.directory.shard_of(option))
+        {
+            let (handle, user) = (self.shared.edge.handle.clone(), following.user());
+            self.asking.push(Box::pin(async move { handle.selection(shard, user, option).await }));
+        }
+    }
+
+    /// Reads until there is nothing to read, or something to wait for. Whether a frame came; `Err`: it is gone.
+    fn poll_read(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, Gone> {
+        self.is_deaf = self.outbox.len() > self.shared.edge.settings.ws.send_buffer;
+        let waits = self.in_flight.is_some() || self.held.len() >= HELD;
+        if self.is_deaf || waits || self.leaving.is_some() {
+            return Ok(false);
+        }
+        let Poll::Ready(incoming) = self.frames.poll_next(cx, &mut self.stream, &mut self.outbox) else {
+            return Ok(false);
+        };
+        let frame = match &incoming {
+            Incoming::Text(text) => Frame::Text(text),
+            Incoming::Binary => Frame::Binary,
+            Incoming::Control => Frame::Control,
+            Incoming::Wrong(reason) => {
+                self.bye(*reason);
+                return Ok(true);
+            }
+            Incoming::Close => {
+                self.leave(now);
+                return Ok(true);
+            }
+            Incoming::Gone => return Err(Gone),
+        };
+        let mut actions = Vec::new();
+        self.session.receive(now, frame, &self.shared.edge.tokens, &mut actions);
+        self.queue = actions.into();
+        self.proceed();
+        Ok(true)
+    }
+
+    /// Writes what there is. `Err`: it is gone, or has read nothing for too long.
+    fn poll_write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Gone> {
+        let mut moved = false;
+        let flushed = self.outbox.poll_flush(cx, &mut self.stream, &mut moved);
+        match flushed {
+            Poll::Ready(Ok(())) => {
+                self.blocked_since = None;
+                // What waited for room was not polled, so nothing else would wake it.
+                if std::mem::take(&mut self.is_behind) | std::mem::take(&mut self.is_deaf) {
+                    cx.waker().wake_by_ref();
+                }
+                Ok(())
+            }
+            Poll::Ready(Err(_)) => Err(Gone),
+            Poll::Pending if moved || self.blocked_since.is_none() => {
+                self.blocked_since = Some(now);
+                Ok(())
+            }
+            Poll::Pending if self.stall_ends().is_some_and(|ends| ends <= now) => {
+                tracing::debug!(socket = %self.name, "a client that reads nothing is closed");
+                Err(Gone)
+            }
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    fn stall_ends(&self) -> Option<Instant> {
+        Some(self.blocked_since? + self.shared.edge.settings.ws.stall_timeout)
+    }
+
+    /// The last word. What the client has not read of the feed it will not need.
+    fn bye(&mut self, reason: Reason) {
+        if self.leaving.is_some() {
+            return;
+        }
+        tracing::debug!(socket = %self.name, reason = reason.name(), "bye");
+        let retry_after = self.sockets.retry_after(reason);
+        self.outbox.drop_feed();
+        self.outbox.text(|out| render::bye(out, reason.name(), retry_after));
+        self.outbox.close(reason.close_code(), reason.name());
+        self.leave(Instant::now());
+    }
+
+    /// Answers that are still owed are lost with the socket; the key of a hold remembers its own.
+    fn leave(&mut self, now: Instant) {
+        self.leaving = Some(Leaving { until: now + LEAVE, is_shut: false });
+        self.watching = Vec::new();
+        self.asking = Vec::new();
+        self.following = None;
+        self.in_flight = None;
+        self.queue = VecDeque::new();
+        self.held = Vec::new();
+    }
+
+    /// Whether the client has gone, or was given time enough to.
+    fn poll_leave(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
+        let Some(leaving) = &mut self.leaving else { return Poll::Pending };
+        if leaving.until <= now {
+            return Poll::Ready(());
+        }
+        if !leaving.is_shut {
+            if ready!(self.outbox.poll_flush(cx, &mut self.stream, &mut false)).is_err() {
+                return Poll::Ready(());
+            }
+            if ready!(Pin::new(&mut self.stream).poll_shutdown(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            leaving.is_shut = true;
+        }
+        let mut ignored = [0; 1024];
+        loop {
+            let mut buffer = ReadBuf::new(&mut ignored);
+            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {}
+                Ok(()) | Err(_) => return Poll::Ready(()),
+            }
+        }
+    }
+
+    /// Sets the timer to whatever is due first.
+    fn arm(&mut self, cx: &mut Context<'_>) {
+        let due = match &self.leaving {
+            Some(leaving) => Some(leaving.until),
+            None => {
+                let watching = self.watching.iter().filter_map(Watching::due).min();
+                [self.session.due(), self.stall_ends(), watching].into_iter().flatten().min()
+            }
+        };
+        let Some(due) = due else {
+            self.timer = None;
+            return;
+        };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        if timer.deadline() != due {
+            timer.as_mut().reset(due);
+        }
+        if timer.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    /// One turn of a socket that is open. `Err`: it is gone.
+    fn turn(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Gone> {
+        if let Some(reason) = self.session.tick(now) {
+            self.bye(reason);
+        }
+        for _ in 0..ROUNDS {
+            let mut moved = self.poll_events(cx, now);
+            self.proceed();
+            moved |= self.poll_read(cx, now)?;
+            if self.leaving.is_some() {
+                return Ok(());
+            }
+            if !moved {
+                if self.shutdown.as_mut().poll(cx).is_ready() {
+                    // What was answered before the end was told above.
+                    self.bye(Reason::Shutdown);
+                    return Ok(());
+                }
+                return self.poll_write(cx, now);
+            }
+        }
+        cx.waker().wake_by_ref();
+        self.poll_write(cx, now)
+    }
+}
+
+/// The client is not there any more.
+struct Gone;
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Future for Socket<S> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let socket = &mut *self;
+        let now = Instant::now();
+        if socket.leaving.is_none() && socket.turn(cx, now).is_err() {
+            return Poll::Ready(());
+        }
+        if socket.leaving.is_some() && socket.poll_leave(cx, now).is_ready() {
+            return Poll::Ready(());
+        }
+        socket.arm(cx);
+        Poll::Pending
+    }
+}
