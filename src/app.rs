@@ -38,6 +38,7 @@ use crate::ws::{Sockets, WsSettings};
 
 mod heads;
 mod ledger;
+mod waiting;
 
 /// How often a start looks whether it is done.
 const READY_POLL: Duration = Duration::from_millis(20);
@@ -69,12 +70,12 @@ pub struct App {
 }
 
 impl App {
-    /// Starts to serve. Listens at once; whether it is ready yet, `/readyz` says.
+    /// Starts to serve, as soon as there is a ledger to open. Whether it is ready yet, `/readyz` says.
     ///
     /// # Errors
     /// A sentence for whoever typed the command; nothing of it runs then.
     pub async fn start(config: &Config, fill_demo: bool) -> anyhow::Result<Self> {
-        let ledger = open_ledger(config, Access::Own).await?;
+        let ledger = waiting::until_open(config, || open_ledger(config, Access::Own)).await?;
         let tokens = auth_key::open_or_create(config).map_err(|error| said(&config.node.data, error))?;
         if fill_demo && ledger.concerts(None, 1).await?.is_empty() {
             demo::fill(ledger.as_ref()).await.context("the demo's concerts")?;

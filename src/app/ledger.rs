@@ -81,6 +81,11 @@ async fn open_postgres(config: &Config, access: Access) -> anyhow::Result<Arc<dy
     Ok(ledger?)
 }
 
+/// Whether what keeps a ledger from being opened may pass by itself.
+pub(super) fn may_pass(error: &anyhow::Error) -> bool {
+    error.downcast_ref().is_some_and(postgres::OpenError::may_pass)
+}
+
 fn of_postgres(error: postgres::OpenError) -> anyhow::Error {
     match &error {
         postgres::OpenError::ShardCountDiffers { .. } => wrong("cluster.shards", &error),

@@ -35,6 +35,20 @@ pub(super) struct Shards {
     stopped: usize,
 }
 
+impl Readiness {
+    /// There is nothing to be ready with.
+    pub(super) fn waiting(why: String) -> Self {
+        Self {
+            ready: false,
+            reasons: vec![why],
+            warnings: Vec::new(),
+            shards: Shards { serving: 0, starting: 0, stopped: 0 },
+            intake_pending: 0,
+            shutting_down: false,
+        }
+    }
+}
+
 /// The process answers.
 #[utoipa::path(get, path = "/healthz", tag = "ops", operation_id = "healthz",
     responses((status = 200, description = "The process lives", content_type = "text/plain", body = String)))]

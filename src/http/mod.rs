@@ -25,6 +25,7 @@ use self::metrics::{HttpMetrics, Routes};
 pub use self::serve::serve;
 use self::site::Express;
 pub use self::site::Site;
+pub use self::waiting::waiting_site;
 pub(crate) use self::wire::hex;
 use crate::catalogue::Catalogue;
 use crate::catalogue::directory::Directory;
@@ -53,6 +54,7 @@ mod seats;
 pub(crate) mod selections;
 mod serve;
 mod site;
+mod waiting;
 pub(crate) mod watch;
 pub(crate) mod wire;
 

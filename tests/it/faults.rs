@@ -10,6 +10,8 @@ use crate::support::{Place, Ran, Server, hotseat, request};
 mod clock;
 mod crowd;
 mod disk;
+mod ledger;
+mod mirror;
 
 /// Leases that run out within a test, clients that are told soon, and buyers who may buy on.
 const QUICK: [(&str, &str); 6] = [

@@ -5,6 +5,7 @@
 
 mod api;
 mod bad_data;
+mod bad_servers;
 mod cli;
 mod config;
 mod crash;

@@ -1,5 +1,6 @@
 //! `docker-compose.yml` and `Dockerfile`, held against the binary and the documents. No container is built here, for
-//! want of Docker. What is checked: that secrets have no default; that names, ports, images and versions agree; that
+//! want of Docker. What is checked: that the environment is a valid configuration, which sells when its addresses are
+//! this machine's, and hands out no tokens; that secrets have no default; that names, ports, images and versions agree; that
 //! the image's health check, run as it stands, tells a ready server from one that is gone; that the documents name
 //! services and commands that exist.
 
@@ -8,9 +9,10 @@ use std::fs;
 use std::process::Command;
 
 use serde_json::{Value, json};
+use servers::{Postgres, Redis, free_port};
 
 use self::yaml::parse;
-use crate::support::{Place, Server, run};
+use crate::support::{Place, Ran, Server, hotseat, request, run};
 
 mod yaml;
 
@@ -76,6 +78,53 @@ fn environment() -> BTreeMap<String, String> {
         environment.insert(name.clone(), substituted(value.as_str().unwrap()));
     }
     environment
+}
+
+#[test]
+fn the_containers_environment_is_a_valid_configuration() {
+    let said = Ran::of(hotseat().arg("check-config").envs(environment()).output().unwrap()).success();
+    for line in [
+        "server.listen = \"0.0.0.0:8080\"  (environment variable HOTSEAT_SERVER_LISTEN)",
+        "node.data = \"/var/lib/hotseat\"  (environment variable HOTSEAT_NODE_DATA)",
+        "auth.secret = (kept secret)  (environment variable HOTSEAT_AUTH_SECRET)",
+    ] {
+        assert!(said.contains(line), "no {line} in\n{said}");
+    }
+    assert!(!said.contains("dev_tokens"), "tokens for whoever asks:\n{said}");
+    assert!(!said.contains("confirm_role"), "{said}");
+}
+
+/// The same settings on this machine: other addresses, and nothing else.
+#[test]
+fn the_containers_environment_sells() {
+    let (postgres, redis, place) = (Postgres::shared(), Redis::start(), Place::new());
+    let mut environment = environment();
+    let port = free_port();
+    for (key, value) in [
+        ("HOTSEAT_LEDGER_URL", postgres.database()),
+        ("HOTSEAT_MIRROR_URL", redis.url()),
+        ("HOTSEAT_SERVER_LISTEN", format!("0.0.0.0:{port}")),
+        ("HOTSEAT_NODE_PUBLIC_URL", format!("http://127.0.0.1:{port}")),
+        ("HOTSEAT_SERVER_OPS_LISTEN", "127.0.0.1:0".to_owned()),
+        ("HOTSEAT_NODE_DATA", place.data.to_str().unwrap().to_owned()),
+    ] {
+        assert!(environment.insert(key.to_owned(), value).is_some(), "{key} is in no file");
+    }
+    let environment: Vec<(&str, &str)> =
+        environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let exec = |args: &[&str]| {
+        Ran::of(hotseat().args(args).envs(environment.iter().copied()).output().unwrap()).success()
+    };
+    let mut server = Server::start_in(&place.data, &["serve"], &environment);
+    let plan = place.file("hall.json", r#"{"sections":[{"code":"A","capacity":10}]}"#);
+    exec(&["import", &plan, "--concert", "Hall", "--at", "2027-05-01T19:00:00Z"]);
+    server.until(|server| server.get("/api/v1/options/1/seats").status == 200);
+    let token = exec(&["token", "--user", "7", "--role", "USER"]);
+    assert_eq!(server.hold(1, &[0], token.trim(), "k").status, 201);
+    assert!(exec(&["audit"]).contains("no differences"));
+    let dev = request("POST", &format!("{}/api/v1/dev/token", server.api), &[], Some(&json!({"userId": 7})));
+    assert_eq!(dev.unwrap().status, 404, "tokens for whoever asks");
+    server.stop();
 }
 
 #[test]

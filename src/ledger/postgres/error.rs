@@ -75,6 +75,7 @@ impl OpenError {
             }
             Failed::Sql(error) => match code(&error) {
                 READ_ONLY_TRANSACTION => Self::ReadOnly { server, reason: error.to_string() },
+                DUPLICATE_TABLE => Self::NotHotseat { server, reason: error.to_string() },
                 INSUFFICIENT_PRIVILEGE => Self::Refused { server, reason: error.to_string() },
                 _ if is_alive_after(&error) => Self::Other { server, reason: error.to_string() },
                 _ => Self::Unreachable { server, reason: error.to_string() },
@@ -129,6 +130,7 @@ const STATE_DIFFERS: &str = "HS001";
 const OTHER_HASH: &str = "HS002";
 const READ_ONLY_TRANSACTION: &str = "25006";
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
+const DUPLICATE_TABLE: &str = "42P07";
 
 fn code(error: &sqlx::Error) -> &str {
     database_error(error).map_or("", PgDatabaseError::code)

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use servers::Postgres;
+
 use super::{Scene, metric};
 use crate::support::{Place, Server, request, run_on};
 
@@ -79,4 +81,40 @@ fn a_wall_clock_that_jumps_ends_no_hold_and_starts_none_anew() {
     crowd.follow(&server);
     crowd.until_held(100);
     scene.close(server, crowd);
+}
+
+/// Time is the ledger's: a hold lives for 300 s of PostgreSQL's clock, whatever the node's says.
+#[test]
+fn a_node_that_is_five_minutes_off_sells_by_the_ledgers_clock() {
+    let url = Postgres::shared().database();
+    let place = Place::new();
+    let clock = WrongClock::beside(&place);
+    let mut scene = Scene::new(place, &[("HOTSEAT_LEDGER_URL", &url)]);
+    scene.environment.extend(clock.environment());
+    let data = scene.place.data.clone();
+    clock.set("+5m");
+    let (mut server, crowd) = scene.open();
+    assert!(is_five_minutes_ahead(&server, &data), "libfaketime does nothing");
+    for (number, off) in (0..).zip(["-5m", "+5m"]) {
+        for seat in [11_000, 11_001].map(|seat| seat + 10 * number) {
+            let held = server.hold(1, &[seat], &long_lived(&data), &format!("seat-{seat}")).json();
+            let expires: jiff::Timestamp = held["holdExpiresAt"].as_str().unwrap().parse().unwrap();
+            let left = expires.as_second() - jiff::Timestamp::now().as_second();
+            assert!((200..=310).contains(&left), "a hold of 300 s ends in {left} s");
+            // Then it jumps.
+            clock.set(off);
+        }
+        crowd.until_held(50);
+        server.kill();
+        server = scene.start();
+        crowd.follow(&server);
+    }
+    assert_eq!(crowd.refused(), Vec::<String>::new());
+    assert_eq!(metric(&server, "expired_total{kind=\"HOLD\"}"), 0.0);
+    scene.close(server, crowd);
+}
+
+/// A token that is good on both sides of the jump.
+fn long_lived(data: &Path) -> String {
+    run_on(data, &["token", "--role", "USER", "--user", "51", "--ttl", "1h"]).success().trim().to_owned()
 }

@@ -33,13 +33,18 @@ impl Server {
 
     /// Starts with an environment and waits until it is ready.
     pub fn start_with(data: &Path, args: &[&str], environment: &[(&str, &str)]) -> Self {
+        let on = data.to_str().unwrap();
+        let serve = ["serve", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--data", on];
+        Self::start_in(data, &[&serve, args].concat(), environment)
+    }
+
+    /// Starts with an environment that says where the data is, and these arguments alone.
+    pub fn start_in(data: &Path, args: &[&str], environment: &[(&str, &str)]) -> Self {
         let log = data.with_extension("log");
         let out = data.with_extension("out");
         let append = |path| std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
         let _ = std::fs::remove_file(data.join("run.json"));
         let child = hotseat()
-            .args(["serve", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--data"])
-            .arg(data)
             .args(args)
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
