@@ -33,13 +33,26 @@ impl Server {
 
     /// Starts with an environment and waits until it is ready.
     pub fn start_with(data: &Path, args: &[&str], environment: &[(&str, &str)]) -> Self {
-        let on = data.to_str().unwrap();
-        let serve = ["serve", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--data", on];
-        Self::start_in(data, &[&serve, args].concat(), environment)
+        let mut server = Self::start_unready(data, args, environment);
+        server.wait(|server| server.is_ready());
+        server
     }
 
-    /// Starts with an environment that says where the data is, and these arguments alone.
+    /// Starts with an environment and waits until it listens.
+    pub fn start_unready(data: &Path, args: &[&str], environment: &[(&str, &str)]) -> Self {
+        let on = data.to_str().unwrap();
+        let serve = ["serve", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--data", on];
+        Self::listening(data, &[&serve, args].concat(), environment)
+    }
+
+    /// Starts with an environment that says where the data is, and these arguments alone, and waits until it is ready.
     pub fn start_in(data: &Path, args: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut server = Self::listening(data, args, environment);
+        server.wait(|server| server.is_ready());
+        server
+    }
+
+    fn listening(data: &Path, args: &[&str], environment: &[(&str, &str)]) -> Self {
         let log = data.with_extension("log");
         let out = data.with_extension("out");
         let append = |path| std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
@@ -61,7 +74,7 @@ impl Server {
             log,
             out,
         };
-        server.wait(|server| server.find() && server.is_ready());
+        server.wait(Self::find);
         server
     }
 

@@ -84,6 +84,12 @@ impl Redis {
         say(self.port, words).unwrap_or_else(|error| panic!("redis at {}: {error}", self.port))
     }
 
+    /// The same, where a password is wanted.
+    pub fn say_as(&self, password: &str, words: &[&str]) -> String {
+        let said = exchange(self.port, &[&["AUTH", password], words]);
+        said.unwrap_or_else(|error| panic!("redis at {}: {error}", self.port)).swap_remove(1)
+    }
+
     fn wait(&self) {
         wait(&format!("redis at {} does not answer; see {}", self.port, self.dir.path().display()), || {
             // With a password set, the refusal is an answer too.
@@ -221,16 +227,28 @@ fn wait(what: &str, done: impl Fn() -> bool) {
 
 /// One command on a connection of its own; the whole answer as it came.
 fn say(port: u16, words: &[&str]) -> std::io::Result<String> {
+    Ok(exchange(port, &[words])?.swap_remove(0))
+}
+
+/// Some commands on a connection of their own, and an answer to each.
+fn exchange(port: u16, commands: &[&[&str]]) -> std::io::Result<Vec<String>> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    let mut command = format!("*{}\r\n", words.len());
-    for word in words {
-        command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+    for words in commands {
+        let mut command = format!("*{}\r\n", words.len());
+        for word in *words {
+            command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+        }
+        stream.write_all(command.as_bytes())?;
     }
-    stream.write_all(command.as_bytes())?;
-    let mut said = String::new();
-    read(&mut BufReader::new(stream), &mut said)?;
-    Ok(said)
+    let mut from = BufReader::new(stream);
+    commands
+        .iter()
+        .map(|_| {
+            let mut said = String::new();
+            read(&mut from, &mut said).map(|()| said)
+        })
+        .collect()
 }
 
 fn read(from: &mut BufReader<TcpStream>, said: &mut String) -> std::io::Result<()> {

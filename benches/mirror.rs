@@ -1,0 +1,193 @@
+//! How far the mirror is behind memory at 50,000 changes a second, and what 100,000 soft locks cost it.
+//! `cargo bench --bench mirror`
+//!
+//! A private Redis on the same machine, without persistence. Every millisecond fifty changes are noted, a select and
+//! a release in turn, far enough apart that they do not cancel out. The lag of a select is counted from the moment
+//! when it was noted to the moment when the mirror has acknowledged it, one by one.
+
+#![allow(clippy::unwrap_used, reason = "a benchmark gives up loudly")]
+
+use std::cell::Cell;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use actors::clock::LedgerClock;
+use actors::mirror::Mirroring;
+use actors::observe::Metrics;
+use actors::ports::{Mirror, MirrorAnswer, MirrorBatch, MirrorError};
+use async_trait::async_trait;
+use engine::{Epoch, MirrorOp, OptionId, SeatNo, SoftLock, Span, Time, UserId};
+use hdrhistogram::Histogram;
+use hotseat::mirror::local::LocalMirror;
+use hotseat::mirror::redis::RedisMirror;
+use servers::Redis;
+
+use self::common::machine;
+
+mod common;
+
+const RATE_PER_MS: u32 = 50;
+const RUN: Duration = Duration::from_secs(10);
+const TTL: Span = Span(30_000_000);
+
+fn main() {
+    println!("{}", machine());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let redis = Redis::start();
+    for options in [1, 16, 64] {
+        let url = redis.url();
+        runtime.block_on(lag("redis", Arc::new(RedisMirror::new(url.parse().unwrap())), options));
+        redis.flush();
+    }
+    runtime.block_on(lag("in process", Arc::new(LocalMirror::new()), 64));
+    runtime.block_on(full(&RedisMirror::new(redis.url().parse().unwrap()), &redis));
+}
+
+/// A mirror that notes how old the selects are when they are acknowledged.
+struct Watched {
+    mirror: Arc<dyn Mirror>,
+    base: Instant,
+    lags: Mutex<Histogram<u64>>,
+    batches: Mutex<(u64, u64)>,
+}
+
+impl Watched {
+    fn micros(&self) -> i64 {
+        i64::try_from(self.base.elapsed().as_micros()).unwrap()
+    }
+}
+
+#[async_trait]
+impl Mirror for Watched {
+    async fn ping(&self) -> Result<(), MirrorError> {
+        self.mirror.ping().await
+    }
+
+    async fn apply(&self, batches: &[MirrorBatch]) -> Vec<Result<MirrorAnswer, MirrorError>> {
+        let answers = self.mirror.apply(batches).await;
+        let now = self.micros();
+        let mut lags = self.lags.lock().unwrap();
+        for change in batches.iter().flat_map(|batch| &batch.changes) {
+            if let MirrorOp::Lock(lock) = change {
+                lags.record((now - lock.first_at.0).max(0).unsigned_abs()).unwrap();
+            }
+        }
+        let mut sent = self.batches.lock().unwrap();
+        sent.0 += 1;
+        sent.1 += batches.iter().map(|batch| batch.changes.len() as u64).sum::<u64>();
+        answers
+    }
+
+    async fn rebuild(
+        &self,
+        option: OptionId,
+        epoch: Epoch,
+        op: u64,
+        now: Time,
+        locks: &[SoftLock],
+    ) -> Result<MirrorAnswer, MirrorError> {
+        self.mirror.rebuild(option, epoch, op, now, locks).await
+    }
+
+    async fn take_over(
+        &self,
+        option: OptionId,
+        epoch: Epoch,
+        now: Time,
+    ) -> Result<Vec<SoftLock>, MirrorError> {
+        self.mirror.take_over(option, epoch, now).await
+    }
+
+    fn linger(&self) -> Duration {
+        self.mirror.linger()
+    }
+}
+
+async fn lag(name: &str, mirror: Arc<dyn Mirror>, options: u32) {
+    let lags = Mutex::new(Histogram::new(3).unwrap());
+    let watched = Arc::new(Watched { mirror, base: Instant::now(), lags, batches: Mutex::new((0, 0)) });
+    let now = tokio::time::Instant::now();
+    let clock = LedgerClock::new(now, now, Time(0));
+    let mirroring = Mirroring::new(watched.clone(), clock, Metrics::default());
+    let task = tokio::spawn(mirroring.clone().run());
+    let opened: Vec<_> = (1..=options)
+        .map(|option| mirroring.open(OptionId(option), Epoch(1), Vec::new(), Arc::new(|_| {})))
+        .collect();
+    while !mirroring.is_idle() || mirroring.away().is_some() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let mut turn = 0u32;
+    // Catches up after a late tick, so that the rate is kept.
+    let mut ticks = tokio::time::interval(Duration::from_millis(1));
+    let started = Instant::now();
+    while started.elapsed() < RUN {
+        ticks.tick().await;
+        for _ in 0..RATE_PER_MS {
+            let mirror = &opened[(turn % options) as usize];
+            let option = OptionId(turn % options + 1);
+            let (seat, user) = (SeatNo(turn / 2 / options % 20_000), UserId(7));
+            // A seat is selected, and released two seconds of changes later.
+            let change = if turn.is_multiple_of(2) {
+                let first_at = Time(watched.micros());
+                MirrorOp::Lock(SoftLock { option, seat, user, first_at, expires_at: first_at + TTL })
+            } else {
+                MirrorOp::Unlock { option, seat: SeatNo((seat.0 + 10_000) % 20_000), user }
+            };
+            mirror.push(change);
+            turn += 1;
+        }
+    }
+    while !mirroring.is_idle() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    task.abort();
+    let lags = watched.lags.lock().unwrap();
+    let (rounds, changes) = *watched.batches.lock().unwrap();
+    let ms = |quantile: f64| f64::from(u32::try_from(lags.value_at_quantile(quantile)).unwrap()) / 1_000.0;
+    println!(
+        "{name}, {options} options: {:.0} changes/s noted, {changes} sent in {rounds} rounds; lag p50 {:.2} ms, p99 {:.2} ms, \
+         p99.9 {:.2} ms, worst {:.2} ms",
+        f64::from(turn) / RUN.as_secs_f64(),
+        ms(0.5),
+        ms(0.99),
+        ms(0.999),
+        ms(1.0),
+    );
+}
+
+/// 100,000 soft locks of one option: written, read, and how long somebody else waits meanwhile.
+async fn full(mirror: &RedisMirror, redis: &Redis) {
+    let option = OptionId(1);
+    let soft_lock = |seat| {
+        let expires_at = Time(0) + TTL;
+        SoftLock { option, seat: SeatNo(seat), user: UserId(7), first_at: Time(0), expires_at }
+    };
+    let locks: Vec<SoftLock> = (0..100_000).map(soft_lock).collect();
+    let other = RedisMirror::new(redis.url().parse().unwrap());
+    let worst = Cell::new(Duration::ZERO);
+    let pings = async {
+        loop {
+            let asked = Instant::now();
+            other.ping().await.unwrap();
+            worst.set(worst.get().max(asked.elapsed()));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let work = async {
+        let started = Instant::now();
+        mirror.rebuild(option, Epoch(1), 1, Time(0), &locks).await.unwrap();
+        let written = started.elapsed();
+        let started = Instant::now();
+        let read = mirror.take_over(option, Epoch(2), Time(0)).await.unwrap();
+        assert_eq!(read.len(), locks.len());
+        (written, started.elapsed())
+    };
+    let (written, read) = tokio::select! {
+        times = work => times,
+        () = pings => unreachable!("pings have no end"),
+    };
+    let worst = worst.get();
+    println!(
+        "100,000 soft locks: rebuilt in {written:.0?}, taken over in {read:.0?}; a ping waited {worst:.0?} at most"
+    );
+}
