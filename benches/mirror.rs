@@ -125,9 +125,10 @@ async fn lag(name: &str, mirror: Arc<dyn Mirror>, options: u32) {
         for _ in 0..RATE_PER_MS {
             let mirror = &opened[(turn % options) as usize];
             let option = OptionId(turn % options + 1);
-            let (seat, user) = (SeatNo(turn / 2 / options % 20_000), UserId(7));
-            // A seat is selected, and released two seconds of changes later.
-            let change = if turn.is_multiple_of(2) {
+            let round = turn / options;
+            let (seat, user) = (SeatNo(round / 2 % 20_000), UserId(7));
+            // A seat is selected, and released ten thousand selects of its option later.
+            let change = if round.is_multiple_of(2) {
                 let first_at = Time(watched.micros());
                 MirrorOp::Lock(SoftLock { option, seat, user, first_at, expires_at: first_at + TTL })
             } else {

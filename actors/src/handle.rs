@@ -38,7 +38,7 @@ pub use crate::mirror::Away as MirrorAway;
 /// Cheap to clone; one for the whole process.
 #[derive(Clone)]
 pub struct Handle {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 /// What the doors share.
@@ -49,6 +49,8 @@ pub(crate) struct Inner {
     pub ledger: Arc<dyn Ledger>,
     pub leases: Leases,
     pub mirror: Mirroring,
+    /// One at a time.
+    pub resyncs: tokio::sync::Mutex<()>,
     pub ledger_ack_timeout: Duration,
     pub metrics: Metrics,
 }
@@ -267,7 +269,7 @@ impl Handle {
         })
     }
 
-    fn door(&self, shard: ShardId) -> Option<&Door> {
+    pub(crate) fn door(&self, shard: ShardId) -> Option<&Door> {
         self.inner.doors.get(usize::from(shard.0))
     }
 
@@ -371,7 +373,7 @@ impl Door {
         }
     }
 
-    async fn read<T>(
+    pub async fn read<T>(
         &self,
         message: impl FnOnce(oneshot::Sender<T>, Permit) -> Message,
     ) -> Result<T, Unavailable> {

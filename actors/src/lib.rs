@@ -35,6 +35,7 @@ pub mod reach;
 pub mod feed;
 pub mod followers;
 pub mod mirror;
+pub mod resync;
 
 pub mod observe;
 pub mod system;

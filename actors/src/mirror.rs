@@ -23,6 +23,7 @@ use crate::ports::{Mirror, MirrorBatch, MirrorError};
 use self::option::Cut;
 pub use self::option::OptionMirror;
 
+pub mod check;
 mod option;
 mod seats;
 
@@ -111,6 +112,16 @@ impl Mirroring {
         now: Time,
     ) -> Result<Vec<SoftLock>, MirrorError> {
         self.0.port.take_over(option, epoch, now).await
+    }
+
+    /// Reads what the mirror has of an option, for its owner.
+    ///
+    /// # Errors
+    /// The mirror cannot be reached, or somebody else owns the option.
+    pub async fn read(&self, option: OptionId, epoch: Epoch) -> Result<Vec<SoftLock>, MirrorError> {
+        let read = self.0.port.take_over(option, epoch, self.0.clock.now());
+        let read = tokio::time::timeout(REBUILD_TIMEOUT, read).await;
+        read.unwrap_or_else(|_| Err(MirrorError("it does not answer".into())))
     }
 
     /// Begins to mirror an option from the soft locks it has now.

@@ -22,12 +22,18 @@ use crate::followers::{Followers, Selection};
 use crate::handle::{Answer, Ask, Memory};
 use crate::inbox::Inbox;
 use crate::leases::Lease;
+use crate::mirror::check::Selecting;
 use crate::mirror::{Call, Mirroring, OptionMirror};
 use crate::observe::{Metrics, Op, SAMPLE, ShardGauges};
 use crate::permits::Permit;
 use crate::replies::{Replies, Reply, Waiting};
 use crate::wake::Wake;
 use crate::writer::Writer;
+
+use self::resync::Parked;
+pub use self::resync::{Order, Quiet};
+
+mod resync;
 
 /// How soon a shard whose lease ran out looks again whether it may let deadlines fall due.
 const LEASE_RECHECK: Duration = Duration::from_millis(100);
@@ -56,10 +62,16 @@ pub enum Message {
         reply: oneshot::Sender<Memory>,
         permit: Permit,
     },
+    /// Every soft lock.
+    Selecting {
+        reply: oneshot::Sender<Selecting>,
+        permit: Permit,
+    },
     /// The mirror's task wants something.
     Mirror(Call),
     /// How many entries are not durable and how many answers are owed.
     Owed(oneshot::Sender<usize>),
+    Resync(Order),
     Halt(Halt),
 }
 
@@ -86,6 +98,8 @@ pub enum Halt {
     OtherHash,
     #[error("the mirror knows a newer epoch")]
     MirrorFenced,
+    #[error("a resync found another end of the chain in the ledger")]
+    Resync,
     /// A drill, see [`crate::Handle::crash`].
     #[error("crash")]
     Crash,
@@ -128,6 +142,8 @@ pub struct Serving {
     options_due: bool,
     /// Whose selections somebody follows and this message has changed.
     touched: Vec<(UserId, OptionId)>,
+    /// Ledger commands that wait for the end of a resync.
+    parked: Option<Parked>,
     wake: Wake,
     clicks: u32,
     /// What was taken from the inbox; empty between turns.
@@ -152,6 +168,7 @@ impl Actor for ShardActor {
             outlets: Vec::new(),
             options_due: false,
             touched: Vec::new(),
+            parked: None,
             clicks: 0,
             asked: Vec::new(),
         };
@@ -199,18 +216,24 @@ impl Serving {
             Message::Memory { reply, permit: _permit } => {
                 let _waits = reply.send(self.memory());
             }
+            Message::Selecting { reply, permit: _permit } => {
+                let _waits = reply.send(self.selecting());
+            }
             Message::Owed(reply) => {
-                let _waits = reply.send(self.start.shard.load().pending + self.replies.len());
+                let parked = self.parked.as_ref().map_or(0, Parked::len);
+                let _waits = reply.send(self.start.shard.load().pending + self.replies.len() + parked);
             }
             Message::Mirror(Call::Rebuild(option)) => {
                 if let Some(outlet) = self.outlet(option) {
                     outlet.mirror.rebuild(self.start.shard.soft_locks(option).collect());
                 }
             }
+            Message::Resync(order) => self.resync(now, order)?,
             Message::Mirror(Call::Fenced(_)) => return Err(Halt::MirrorFenced),
             Message::Halt(Halt::Crash) => panic!("a crash was asked for"),
             Message::Halt(halt) => return Err(halt),
         }
+        self.tell_if_quiet();
         self.tell_followers();
         self.rearm(now);
         Ok(())
@@ -267,6 +290,12 @@ impl Serving {
     }
 
     fn decide(&mut self, now: Instant, ask: Ask, reply: Reply, owed: Option<Permit>) -> Result<(), Halt> {
+        if let Some(parked) = &mut self.parked
+            && ask.command.reaches_ledger()
+        {
+            parked.push(ask, reply, owed);
+            return Ok(());
+        }
         self.clicks = self.clicks.wrapping_add(1);
         let is_timed = owed.is_some() || self.clicks.is_multiple_of(SAMPLE);
         let since = is_timed.then_some(now);
@@ -419,6 +448,13 @@ impl Serving {
                 .map(|view| (view.option, shard.seat_states(view.option).collect()))
                 .collect(),
         }
+    }
+
+    fn selecting(&self) -> Selecting {
+        let shard = &self.start.shard;
+        let options: Vec<OptionId> = shard.options().map(|view| view.option).collect();
+        let locks = options.iter().flat_map(|option| shard.soft_locks(*option)).collect();
+        Selecting { epoch: shard.epoch(), options, locks }
     }
 
     /// Asks for the next tick and shows the scrape where the shard stands.

@@ -161,6 +161,7 @@ impl System {
             ledger: ledger.clone(),
             leases: leases.clone(),
             mirror: mirror.clone(),
+            resyncs: tokio::sync::Mutex::default(),
             ledger_ack_timeout: options.ledger_ack_timeout,
             metrics,
         });

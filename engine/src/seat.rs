@@ -150,6 +150,11 @@ impl Seat {
         *self = Self { who: self.who, until, ..Self::available(self.option, self.category) };
     }
 
+    /// Refuses a free seat to whom another record of it refused it.
+    pub const fn keep_refusal(&mut self, from: &Self) {
+        (self.who, self.until) = (from.who, from.until);
+    }
+
     /// Gives the seat to a reservation whose entry is on its way. The TTL stops.
     pub fn claim(&mut self, reservation: u32) {
         self.phase = match self.phase {

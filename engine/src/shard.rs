@@ -24,6 +24,7 @@ use crate::users::Users;
 
 pub use ended::judge_ended;
 pub use restore::RestoreError;
+pub use resync::Difference;
 pub use views::{Load, OptionView};
 
 mod admin;
@@ -36,6 +37,7 @@ mod hold;
 mod keys;
 mod release;
 mod restore;
+mod resync;
 mod select;
 mod transition;
 mod views;

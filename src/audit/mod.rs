@@ -12,12 +12,14 @@ use engine::{ChainHead, ConcertId, OptionId, Reservation, ReservationId, SeatNo,
 
 pub use self::derive::Derivation;
 pub use self::memory::ShardMemory;
+pub use self::mirror::MirrorCheck;
 pub use self::report::{Finding, Report};
 pub use self::run::{Progress, run};
 
 mod compare;
 mod derive;
 mod memory;
+mod mirror;
 mod report;
 mod run;
 

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use engine::{ChainHead, OptionId, ReservationId, SeatNo, ShardId};
+use engine::{ChainHead, OptionId, ReservationId, SeatNo, ShardId, UserId};
 
 /// One difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub enum Finding {
     Ledger { row: String, events: Option<String>, stored: Option<String> },
     /// A server's memory is not what the events make of it.
     Memory { shard: ShardId, what: String, events: Option<String>, memory: Option<String> },
+    /// The mirror's copy of a soft lock is not what a server's memory says, for longer than its lag.
+    Mirror { option: OptionId, seat: SeatNo, memory: Option<UserId>, mirror: Option<UserId> },
 }
 
 impl Display for Finding {
@@ -51,6 +53,17 @@ impl Display for Finding {
                 or_nothing(events),
                 or_nothing(memory)
             ),
+            Self::Mirror { option, seat, memory, mirror } => {
+                let who = |user: &Option<UserId>| {
+                    user.map_or_else(|| "nobody".to_owned(), |user| format!("user {user}"))
+                };
+                write!(
+                    f,
+                    "mirror   seat {seat} of option {option}: {} selects it in memory, {} in the mirror",
+                    who(memory),
+                    who(mirror)
+                )
+            }
         }
     }
 }
@@ -69,6 +82,8 @@ pub struct Report {
     pub seats_taken: u64,
     /// Shards whose memory was compared.
     pub memories: usize,
+    /// Soft locks of memory that were compared with the mirror; `None` where it was not.
+    pub soft_locks: Option<usize>,
     /// The first of them.
     pub findings: Vec<Finding>,
     /// All of them.
@@ -80,6 +95,12 @@ impl Report {
     #[must_use]
     pub const fn is_clean(&self) -> bool {
         self.finding_count == 0
+    }
+
+    /// Takes in what a comparison of memory and mirror found, over so many soft locks.
+    pub fn add_mirror(&mut self, soft_locks: usize, findings: Vec<Finding>) {
+        self.soft_locks = Some(soft_locks);
+        findings.into_iter().for_each(|finding| self.found(finding));
     }
 
     pub(super) fn found(&mut self, finding: Finding) {
@@ -111,6 +132,11 @@ impl Display for Report {
             0 => writeln!(f, "memory was not compared")?,
             1 => writeln!(f, "memory was compared in 1 shard")?,
             many => writeln!(f, "memory was compared in {many} shards")?,
+        }
+        match self.soft_locks {
+            None => writeln!(f, "the mirror was not compared")?,
+            Some(1) => writeln!(f, "the mirror was compared with 1 soft lock in memory")?,
+            Some(many) => writeln!(f, "the mirror was compared with {many} soft locks in memory")?,
         }
         match self.finding_count {
             0 => write!(f, "no differences"),

@@ -57,9 +57,16 @@ pub(super) enum Command {
     /// Prove from the events who owns which seat
     ///
     /// Reads every event, checks each shard's hash chain, derives every reservation and every seat's owner from the
-    /// events alone, and compares that with the ledger's tables and with the memory of the running server. Changes
-    /// nothing, and disturbs no sale. With no server running it says that memory was not compared.
+    /// events alone, and compares that with the ledger's tables and with the memory of the running server, and the soft
+    /// locks in that memory with the mirror. Changes nothing, and disturbs no sale. With no server running it says that
+    /// memory and mirror were not compared.
     Audit(AuditArgs),
+    /// Rebuild an option's memory and mirror from the ledger
+    ///
+    /// Through the server that runs on the data directory, while it sells: clicks go on, holds and payments wait for
+    /// the time of one read of the ledger. The shard of the option is rebuilt with everything in it, soft locks stay
+    /// where the ledger leaves room for them, and what was different is printed.
+    Resync(ResyncArgs),
     /// Say whether a configuration is valid, and what it changes
     ///
     /// Prints every setting that is not at its default, and who set it: the file, an environment variable, a flag.
@@ -196,6 +203,23 @@ Exit codes:
 pub(super) struct AuditArgs {
     #[command(flatten)]
     pub(super) place: Place,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  hotseat resync --option 7 --data /var/lib/hotseat
+
+Exit codes:
+  0  done; differences, if there were any, are printed and gone
+  1  no server runs on the data directory, or it could not do it now: its memory is as it was
+  2  the command line or the configuration is wrong")]
+pub(super) struct ResyncArgs {
+    #[command(flatten)]
+    pub(super) place: Place,
+    /// The option whose shard is rebuilt
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) option: u32,
 }
 
 #[derive(Debug, clap::Args)]

@@ -9,7 +9,7 @@ use super::args::AuditArgs;
 use super::progress::{bar, spinner};
 use super::server::{Server, Unanswered};
 use crate::app::{Access, open_ledger};
-use crate::audit::{self, ShardMemory};
+use crate::audit::{self, MirrorCheck, ShardMemory};
 use crate::config::load;
 use crate::http::hex;
 
@@ -17,8 +17,13 @@ pub(super) async fn run(args: &AuditArgs) -> Result<(), Failure> {
     let config = load(&args.place.flags())?.config;
     let ledger = open_ledger(&config, Access::Read).await?;
     // Memory first: the ledger read afterwards has every event that memory has.
-    let (memories, notes) = match Server::find(&config.node.data).await? {
-        Some(server) => memories(&server, config.cluster.shards).await?,
+    let mut mirror = None;
+    let (memories, mut notes) = match Server::find(&config.node.data).await? {
+        Some(server) => {
+            let memories = memories(&server, config.cluster.shards).await?;
+            mirror = Some(mirrors(&server, config.cluster.shards).await?);
+            memories
+        }
         None => (Vec::new(), vec!["no server runs on this directory: memory was not compared".to_owned()]),
     };
     let progress = bar("Auditing", 0);
@@ -28,8 +33,14 @@ pub(super) async fn run(args: &AuditArgs) -> Result<(), Failure> {
     };
     let report = audit::run(ledger.as_ref(), &memories, &mut advance).await;
     progress.finish_and_clear();
-    let report = report?;
+    let mut report = report?;
     ledger.close().await;
+    if let Some((compared, not_compared)) = mirror {
+        notes.extend(not_compared);
+        if let Some(MirrorCheck { soft_locks, findings, .. }) = compared {
+            report.add_mirror(soft_locks, findings);
+        }
+    }
 
     let mut out = std::io::stdout().lock();
     for (shard, head) in &report.heads {
@@ -40,6 +51,38 @@ pub(super) async fn run(args: &AuditArgs) -> Result<(), Failure> {
     }
     writeln!(out, "{report}")?;
     if report.is_clean() { Ok(()) } else { Err(Failure::DIFFERS) }
+}
+
+/// How the mirror compares with memory, over all shards that could be asked, and why some could not.
+async fn mirrors(server: &Server, shards: u16) -> anyhow::Result<(Option<MirrorCheck>, Vec<String>)> {
+    let progress = spinner("Asking the server for its mirror");
+    let mut whole: Option<MirrorCheck> = None;
+    let mut notes = Vec::new();
+    for shard in (0..shards).map(ShardId) {
+        let note = match server.get(&format!("/admin/v1/audit/mirror?shard={shard}")).await {
+            Ok(json) => {
+                let check = MirrorCheck::from_json(&json)
+                    .map_err(|what| anyhow::anyhow!("the server's mirror of shard {shard}: {what}"))?;
+                match (check.not_compared.clone(), &mut whole) {
+                    (Some(why), _) => Some(why),
+                    (None, Some(whole)) => {
+                        whole.soft_locks += check.soft_locks;
+                        whole.findings.extend(check.findings);
+                        None
+                    }
+                    (None, whole @ None) => {
+                        *whole = Some(check);
+                        None
+                    }
+                }
+            }
+            Err(error) if error.is::<Unanswered>() => Some(error.to_string()),
+            Err(error) => return Err(error),
+        };
+        notes.extend(note.map(|why| format!("shard {shard}: the mirror was not compared: {why}")));
+    }
+    progress.finish_and_clear();
+    Ok((whole, notes))
 }
 
 /// What the server remembers of each shard, and what could not be asked.

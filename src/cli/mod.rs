@@ -14,6 +14,7 @@ mod check_config;
 mod import;
 mod migrate;
 mod progress;
+mod resync;
 mod serve;
 mod server;
 mod token;
@@ -73,6 +74,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Serve(args) => runtime()?.block_on(serve::run(&args)),
         Command::Import(args) => runtime()?.block_on(import::run(args)),
         Command::Audit(args) => runtime()?.block_on(audit::run(&args)),
+        Command::Resync(args) => runtime()?.block_on(resync::run(&args)),
         Command::Migrate(args) => runtime()?.block_on(migrate::run(&args)),
     }
 }

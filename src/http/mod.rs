@@ -163,6 +163,8 @@ fn admin_routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(admin::options::set_status))
         .routes(routes!(admin::policies::set))
         .routes(routes!(admin::audit::memory))
+        .routes(routes!(admin::mirror::mirror))
+        .routes(routes!(admin::resync::resync))
 }
 
 fn ops_routes() -> OpenApiRouter<Arc<Shared>> {

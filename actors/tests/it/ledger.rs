@@ -341,7 +341,11 @@ impl Ledger for TestLedger {
     }
 
     async fn load(&self, shard: ShardId, horizon: Time) -> Result<Restored, LedgerError> {
-        Ok(self.tables().load(shard, horizon))
+        let tables = self.tables();
+        if tables.away {
+            return Err(LedgerError::Unavailable("down".into()));
+        }
+        Ok(tables.load(shard, horizon))
     }
 
     async fn reservation(&self, id: ReservationId) -> Result<Option<Reservation>, LedgerError> {

@@ -135,21 +135,22 @@ impl Shard {
         Ok(())
     }
 
-    /// The mirror is a hint: whatever clashes with the ledger or has run out is left out.
-    fn restore_soft_lock(&mut self, lock: &SoftLock) {
-        let Some(index) = self.find_option(lock.option) else { return };
+    /// The mirror is a hint: whatever clashes with the ledger or has run out is left out, and then this is false.
+    pub(super) fn restore_soft_lock(&mut self, lock: &SoftLock) -> bool {
+        let Some(index) = self.find_option(lock.option) else { return false };
         let state = self.option(index);
         let concert = state.concert;
         let is_free = lock.seat.0 < state.layout.seat_count() && state.adjacency.is_free(lock.seat);
         let on_sale = state.status == OptionStatus::OnSale;
         let has_room = self.users.lock_count(lock.user, concert) < SOFT_LOCKS_PER_USER;
         if !is_free || !on_sale || !has_room || lock.expires_at <= self.now {
-            return;
+            return false;
         }
         let seat = SeatRef(state.base + lock.seat.0);
         self.users.add_lock(lock.user, concert, seat, &mut self.seats);
         self.soft_locks.add(seat, lock.expires_at, &self.seats);
         self.seats[seat.0 as usize].select(lock.user, lock.first_at, lock.expires_at);
         self.options[usize::from(index)].adjacency.set_free(lock.seat, false);
+        true
     }
 }

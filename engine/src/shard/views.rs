@@ -7,6 +7,7 @@ use crate::option::OptionStatus;
 use crate::outcome::SeatState;
 use crate::reservation::Reservation;
 use crate::seat::{Phase, Seat};
+use crate::settings::Settings;
 use crate::shard::Shard;
 use crate::time::Time;
 
@@ -49,6 +50,11 @@ impl Shard {
     #[must_use]
     pub const fn head(&self) -> ChainHead {
         self.head
+    }
+
+    #[must_use]
+    pub const fn settings(&self) -> Settings {
+        self.settings
     }
 
     /// The latest time seen.

@@ -83,13 +83,20 @@ pub(in crate::http) async fn memory(
     _operator: Operator,
     Query(query): Query<MemoryQuery>,
 ) -> Result<Response, Problem> {
-    let shard = query.shard.as_deref().and_then(|text| text.parse().ok()).map(ShardId);
-    let shard = shard.ok_or_else(|| Problem::malformed("/query/shard", "A shard is an integer from 0."))?;
-    if !shared.edge.handle.statuses().iter().any(|(known, _)| *known == shard) {
-        return Err(Problem::NotFound("No shard has this number."));
-    }
+    let shard = shard_of(&shared, &query)?;
     let memory = shared.edge.handle.memory(shard).await?;
     Ok(json(StatusCode::OK, &view(&memory)))
+}
+
+/// The shard that the query names.
+pub(super) fn shard_of(shared: &Shared, query: &MemoryQuery) -> Result<ShardId, Problem> {
+    let shard = query.shard.as_deref().and_then(|text| text.parse().ok()).map(ShardId);
+    let shard = shard.ok_or_else(|| Problem::malformed("/query/shard", "A shard is an integer from 0."))?;
+    if shared.edge.handle.statuses().iter().any(|(known, _)| *known == shard) {
+        Ok(shard)
+    } else {
+        Err(Problem::NotFound("No shard has this number."))
+    }
 }
 
 fn view(memory: &Memory) -> MemoryView {

@@ -3,5 +3,7 @@
 pub(in crate::http) mod audit;
 pub(in crate::http) mod blocks;
 pub(in crate::http) mod imports;
+pub(in crate::http) mod mirror;
 pub(in crate::http) mod options;
 pub(in crate::http) mod policies;
+pub(in crate::http) mod resync;

@@ -34,7 +34,9 @@ const ROUTES: &str = "
     DELETE /admin/v1/blocks/{reservationId}
     PUT /admin/v1/options/{optionId}/status
     PUT /admin/v1/concerts/{concertId}/policy
+    POST /admin/v1/options/{optionId}/resync
     GET /admin/v1/audit/memory
+    GET /admin/v1/audit/mirror
     GET /healthz
     GET /readyz
     GET /metrics";
