@@ -137,7 +137,7 @@ async fn round(cut: bool) -> Round {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let inner = open(dir.path()).await;
     let ledger = Arc::new(Timed { inner: inner.clone(), cut, commits: Mutex::new(Vec::new()) });
-    let stadium = Arc::new(Stadium::open(&inner, ledger.clone()).await);
+    let stadium = Arc::new(Stadium::open(inner.as_ref(), ledger.clone()).await);
     ledger.commits.lock().expect("nobody panicked").clear();
     let next = Arc::new(AtomicU32::new(0));
     let started = Instant::now();

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use actors::handle::{Ask, Handle, ShardStatus};
 use actors::observe::Metrics;
-use actors::ports::Ledger;
+use actors::ports::{Ledger, Mirror};
 use actors::system::{LeaseSettings, Options, System};
 use engine::{
     Authority, Caller, Granted, OptionId, Outcome, RequestKey, SeatList, SeatNo, Settings, ShardId, Span,
     UserId,
 };
 use hotseat::catalogue::{Catalogue, demo};
+use hotseat::ledger::postgres::{PgLedger, PgOptions};
 use hotseat::ledger::sqlite::{Access, Durability, SqliteLedger, SqliteOptions};
 use hotseat::mirror::local::LocalMirror;
 use tokio::time::Instant;
@@ -56,6 +57,20 @@ pub async fn open(dir: &Path) -> Arc<SqliteLedger> {
     SqliteLedger::open(options).await.expect("a new data directory can be opened")
 }
 
+pub async fn open_postgres(url: &str) -> Arc<PgLedger> {
+    let options = PgOptions {
+        url: url.to_owned(),
+        shards: SHARDS,
+        owner: uuid::Uuid::new_v4().as_u128(),
+        node: "bench".to_owned(),
+        public_url: "http://127.0.0.1:0".to_owned(),
+        peer_url: String::new(),
+        lease_ttl: Span::from_secs(5),
+        access: Access::Own,
+    };
+    PgLedger::open(options).await.expect("a new database can be opened")
+}
+
 /// A stadium on sale, without HTTP before it.
 pub struct Stadium {
     system: System,
@@ -66,15 +81,24 @@ pub struct Stadium {
 
 impl Stadium {
     /// `catalogue` is the ledger below whatever `ledger` puts around it.
-    pub async fn open(catalogue: &SqliteLedger, ledger: Arc<dyn Ledger>) -> Self {
+    pub async fn open(catalogue: &dyn Catalogue, ledger: Arc<dyn Ledger>) -> Self {
+        Self::mirrored(catalogue, ledger, Arc::new(LocalMirror::new()), Settings::default()).await
+    }
+
+    pub async fn mirrored(
+        catalogue: &dyn Catalogue,
+        ledger: Arc<dyn Ledger>,
+        mirror: Arc<dyn Mirror>,
+        settings: Settings,
+    ) -> Self {
         let stadium = demo::concerts().pop().expect("the stadium is the last");
         let layout = Arc::new(stadium.plan.layout());
         let imported = catalogue.import(&stadium).await.expect("a new catalogue takes an import");
         let system = System::start(Options {
             ledger,
-            mirror: Arc::new(LocalMirror::new()),
+            mirror,
             shards: SHARDS,
-            settings: Settings { reservations_per_user: 1_000, ..Settings::default() },
+            settings: Settings { reservations_per_user: 1_000, ..settings },
             lease: LeaseSettings::default(),
             ledger_ack_timeout: Duration::from_secs(5),
             feed_tick: Duration::from_millis(50),
