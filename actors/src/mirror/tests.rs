@@ -238,3 +238,119 @@ async fn a_higher_epoch_ends_it() {
     settle().await;
     assert_eq!(book.seats(), Vec::<u32>::new());
 }
+
+/// Loses, doubles and delays what it is given, by a seed, until it is told to be good.
+struct Hostile {
+    book: Arc<Book>,
+    state: Mutex<(u64, Vec<MirrorBatch>)>,
+    is_good: AtomicBool,
+}
+
+impl Hostile {
+    fn draw(&self, sides: u64) -> u64 {
+        let mut state = lock(&self.state);
+        state.0 = state.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state.0 >> 33) % sides
+    }
+
+    fn suffer(&self, batch: &MirrorBatch) -> Result<MirrorAnswer, MirrorError> {
+        let silent = || Err(MirrorError("silence".into()));
+        if self.is_good.load(Ordering::SeqCst) {
+            return self.book.apply_one(batch);
+        }
+        // What was late arrives now, whatever it does.
+        if self.draw(4) == 0 {
+            let late = std::mem::take(&mut lock(&self.state).1);
+            late.iter().rev().for_each(|late| drop(self.book.apply_one(late)));
+        }
+        match self.draw(8) {
+            0 => silent(),
+            1 => self.book.apply_one(batch).and_then(|_| silent()),
+            2 => {
+                lock(&self.state).1.push(batch.clone());
+                silent()
+            }
+            3 => {
+                lock(&self.state).1.push(batch.clone());
+                self.book.apply_one(batch)
+            }
+            _ => self.book.apply_one(batch),
+        }
+    }
+}
+
+#[async_trait]
+impl Mirror for Hostile {
+    async fn ping(&self) -> Result<(), MirrorError> {
+        Ok(())
+    }
+
+    async fn apply(&self, batches: &[MirrorBatch]) -> Vec<Result<MirrorAnswer, MirrorError>> {
+        batches.iter().map(|batch| self.suffer(batch)).collect()
+    }
+
+    async fn rebuild(
+        &self,
+        option: OptionId,
+        epoch: Epoch,
+        op: u64,
+        now: Time,
+        locks: &[SoftLock],
+    ) -> Result<MirrorAnswer, MirrorError> {
+        if !self.is_good.load(Ordering::SeqCst) && self.draw(4) == 0 {
+            return Err(MirrorError("silence".into()));
+        }
+        self.book.rebuild(option, epoch, op, now, locks).await
+    }
+
+    async fn take_over(&self, _: OptionId, _: Epoch, _: Time) -> Result<Vec<SoftLock>, MirrorError> {
+        Ok(Vec::new())
+    }
+
+    fn linger(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_is_lost_late_or_doubled_the_copy_ends_as_memory() {
+    for seed in 0..200 {
+        let book = Arc::new(Book::default());
+        let state = Mutex::new((seed, Vec::new()));
+        let hostile = Arc::new(Hostile { book: Arc::clone(&book), state, is_good: AtomicBool::new(false) });
+        let now = Instant::now();
+        let clock = LedgerClock::new(now, now, Time(0));
+        let mirroring = Mirroring::new(hostile.clone(), clock, Metrics::default());
+        let task = tokio::spawn(mirroring.clone().run());
+        let (calls, mut received) = mpsc::unbounded_channel();
+        let option = mirroring.open(OPTION, Epoch(1), Vec::new(), Arc::new(move |call| _ = calls.send(call)));
+        let mut memory = BTreeMap::new();
+        let mut answer = |memory: &BTreeMap<u32, SoftLock>| {
+            while let Ok(call) = received.try_recv() {
+                assert_eq!(call, Call::Rebuild(OPTION));
+                option.rebuild(memory.values().copied().collect());
+            }
+        };
+        for _ in 0..150 {
+            let seat = u32::try_from(hostile.draw(20)).unwrap();
+            if memory.remove(&seat).is_some() {
+                option.push(unlock(seat));
+            } else {
+                memory.insert(seat, soft_lock(seat));
+                option.push(MirrorOp::Lock(soft_lock(seat)));
+            }
+            if hostile.draw(3) == 0 {
+                tokio::time::sleep(Duration::from_millis(hostile.draw(300))).await;
+                answer(&memory);
+            }
+        }
+        hostile.is_good.store(true, Ordering::SeqCst);
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            answer(&memory);
+        }
+        assert_eq!(book.seats(), memory.keys().copied().collect::<Vec<_>>(), "seed {seed}");
+        assert_eq!(mirroring.away(), None);
+        task.abort();
+    }
+}

@@ -3,30 +3,48 @@
 use std::path::Path;
 
 use serde_json::json;
-use servers::Redis;
+use servers::{Postgres, Redis};
 
 use crate::support::{Place, Server, run_on};
 
-/// Writes into the ledger behind the server's back.
-fn tamper(data: &Path, sql: &str) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let url = format!("sqlite:{}", data.join("ledger.db").display());
-        let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
-        let changed = sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).execute(&pool).await.unwrap();
-        assert_eq!(changed.rows_affected(), 1, "{sql}");
-        pool.close().await;
+/// What somebody writes into the ledger behind the server's back.
+const TAMPER: &str = "UPDATE reservations SET status = 3, version = 2";
+
+#[test]
+fn a_resync_takes_the_word_of_sqlite_while_selling_goes_on() {
+    resync(&[], |data| {
+        let file = data.join("ledger.db");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            use sqlx::Connection as _;
+            let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+            let mut ledger = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+            let changed = sqlx::query(TAMPER).execute(&mut ledger).await.unwrap();
+            assert_eq!(changed.rows_affected(), 1);
+            ledger.close().await.unwrap();
+        });
     });
 }
 
 #[test]
-fn a_resync_takes_the_ledgers_word_while_selling_goes_on() {
+fn a_resync_takes_the_word_of_postgres_while_selling_goes_on() {
+    let postgres = Postgres::shared();
+    let url = postgres.database();
+    let (_, database) = url.rsplit_once('/').unwrap();
+    resync(&[("HOTSEAT_LEDGER_URL", &url)], |_| {
+        let changed = postgres.sql(database, &format!("{TAMPER} RETURNING version"));
+        assert_eq!(changed, "2");
+    });
+}
+
+fn resync(ledger: &[(&str, &str)], tamper: impl FnOnce(&Path)) {
     let redis = Redis::start();
     let place = Place::new();
-    place.import_hall(20);
-    let environment = [("HOTSEAT_MIRROR_URL", redis.url())];
-    let environment = environment.each_ref().map(|(name, url)| (*name, url.as_str()));
+    let url = redis.url();
+    let environment = [&[("HOTSEAT_MIRROR_URL", url.as_str())], ledger].concat();
     let mut server = Server::start_with(&place.data, &[], &environment);
+    place.import_hall(20);
+    server.until(|server| server.get("/api/v1/options/1/seats").status == 200);
     let (buyer, other) = (server.token(1), server.token(2));
     let held = server.hold(1, &[3, 4], &buyer, "a").json();
     let id = held["reservationId"].as_str().unwrap();
@@ -35,7 +53,7 @@ fn a_resync_takes_the_ledgers_word_while_selling_goes_on() {
 
     let said = run_on(&place.data, &["resync", "--option", "1"]).success();
     assert!(said.contains("\nmemory was as the ledger is; the mirror is rebuilt\n"), "\n{said}");
-    tamper(&place.data, "UPDATE reservations SET status = 3, version = 2");
+    tamper(&place.data);
     let said = run_on(&place.data, &["resync", "--option", "1"]).success();
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(

@@ -215,3 +215,34 @@ fn a_server_that_never_met_its_redis_says_which_serves_and_is_not_ready() {
     let listed = || redis.say_as("hunter2", &["ZRANGE", "seats:{1}", "0", "-1"]);
     server.until(|_| listed() == "*1\r\n$1\r\n3\r\n");
 }
+
+/// The certificates in `tls/` are good for nothing else; their authority's key was thrown away.
+#[test]
+fn tls_is_spoken_with_whom_the_system_trusts() {
+    let tls = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/mirror/tls");
+    let file = |name: &str| format!("{tls}/{name}");
+    let port = servers::free_port();
+    let redis = Redis::start_with(&[
+        "--tls-port",
+        &port.to_string(),
+        "--tls-cert-file",
+        &file("server.pem"),
+        "--tls-key-file",
+        &file("server.key"),
+        "--tls-ca-cert-file",
+        &file("ca.pem"),
+        "--tls-auth-clients",
+        "no",
+    ]);
+    let place = Place::new();
+    place.import_hall(10);
+    let (url, authority) = (format!("rediss://localhost:{port}"), file("ca.pem"));
+    let mut stranger = Server::start_unready(&place.data, &[], &[("HOTSEAT_MIRROR_URL", &url)]);
+    stranger.until(|server| readiness(server).1["reasons"].to_string().contains("certificate"));
+    stranger.stop();
+    let environment = [("HOTSEAT_MIRROR_URL", url.as_str()), ("SSL_CERT_FILE", &authority)];
+    let mut server = Server::start_with(&place.data, &[], &environment);
+    let token = server.token(1);
+    assert_eq!(select(&server.api, &token, &[3]).unwrap().status, 201);
+    server.until(|_| mirrored(&redis) == BTreeSet::from([3]));
+}
