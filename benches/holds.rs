@@ -1,7 +1,8 @@
 //! Holds per second with group commit against one transaction per hold. `cargo bench --bench holds`
 //!
-//! Both go through the whole system on SQLite with every commit flushed; the only difference is that the second
-//! cuts each batch into its entries before the ledger sees it. Rounds alternate.
+//! Both go through the whole system, on SQLite and then on PostgreSQL, with every commit flushed and over the same
+//! connections; the only difference is that the second cuts each batch into its entries before the ledger sees it.
+//! (A shard's events are a chain: its transactions come one after the other in any case.) Rounds alternate.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,11 +12,12 @@ use actors::ports::{AppendError, Batch, Ledger, LedgerError, ShardAnswer};
 use async_trait::async_trait;
 use engine::entry::Restored;
 use engine::{ChainHead, Command, Epoch, OptionId, Reservation, ReservationId, ShardId, Time, UserId};
-use hotseat::ledger::Store as _;
-use hotseat::ledger::sqlite::SqliteLedger;
+use hotseat::ledger::Store;
+use servers::Postgres;
+use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use self::common::{SEATS, Stadium, machine, median, one, open, user};
+use self::common::{SEATS, Stadium, machine, median, one, open, open_postgres, user};
 
 mod common;
 
@@ -24,9 +26,12 @@ const ROUNDS: usize = 5;
 /// Long enough for the file to have a few checkpoints behind it.
 const ROUND: Duration = Duration::from_secs(2);
 
+/// As a server that is sold on is set up.
+const FLUSHING: &str = "fsync = on\nfull_page_writes = on\nshared_buffers = 512MB\nmax_wal_size = 4GB";
+
 /// The ledger, with each commit timed and, when `cut`, each entry in a transaction of its own.
 struct Timed {
-    inner: Arc<SqliteLedger>,
+    inner: Arc<dyn Store>,
     cut: bool,
     commits: Mutex<Vec<(usize, Duration)>>,
 }
@@ -107,17 +112,23 @@ struct Round {
 }
 
 fn main() {
-    println!("machine: {}; SQLite, synchronous = FULL, {CALLERS} callers, one concert", machine());
+    println!("machine: {}; every commit is flushed, {CALLERS} callers, one concert", machine());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    compare(&runtime, "SQLite", None);
+    compare(&runtime, "PostgreSQL over loopback", Some(&Postgres::start_with(FLUSHING)));
+}
+
+fn compare(runtime: &Runtime, name: &str, postgres: Option<&Postgres>) {
+    println!("\n{name}");
     println!(
         "{:<26}{:>10}{:>12}{:>12}{:>12}{:>10}",
         "", "holds/s", "p50 ms", "p99 ms", "commit ms", "entries"
     );
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let (mut ratios, mut tails) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let group = runtime.block_on(round(false));
+        let group = runtime.block_on(round(postgres, false));
         print_round("group commit", &group);
-        let single = runtime.block_on(round(true));
+        let single = runtime.block_on(round(postgres, true));
         print_round("one transaction per hold", &single);
         ratios.push(group.holds_per_second / single.holds_per_second);
         tails.push(group.hold_p99 / group.commit);
@@ -133,9 +144,12 @@ fn print_round(name: &str, round: &Round) {
     );
 }
 
-async fn round(cut: bool) -> Round {
+async fn round(postgres: Option<&Postgres>, cut: bool) -> Round {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let inner = open(dir.path()).await;
+    let inner: Arc<dyn Store> = match postgres {
+        Some(postgres) => open_postgres(&postgres.database()).await,
+        None => open(dir.path()).await,
+    };
     let ledger = Arc::new(Timed { inner: inner.clone(), cut, commits: Mutex::new(Vec::new()) });
     let stadium = Arc::new(Stadium::open(inner.as_ref(), ledger.clone()).await);
     ledger.commits.lock().expect("nobody panicked").clear();

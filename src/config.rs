@@ -79,6 +79,14 @@ pub struct Ledger {
     pub durability: Durability,
 }
 
+impl Ledger {
+    /// Whether it is in the data directory.
+    #[must_use]
+    pub fn is_embedded(&self) -> bool {
+        self.url == "sqlite:"
+    }
+}
+
 /// What a commit survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

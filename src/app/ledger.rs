@@ -15,9 +15,10 @@ use crate::ledger::{Access, Store};
 /// What the adapters' `OpenError` say. A shard count that differs, an address that is none, and a node name that
 /// is in use are wrong configurations ([`Problems`]).
 pub async fn open_ledger(config: &Config, access: Access) -> anyhow::Result<Arc<dyn Store>> {
-    match &config.ledger.url {
-        url if is_postgres(url) => open_postgres(config, access).await,
-        _ => open_sqlite(config, access).await,
+    if config.ledger.is_embedded() {
+        open_sqlite(config, access).await
+    } else {
+        open_postgres(config, access).await
     }
 }
 
@@ -26,17 +27,13 @@ pub async fn open_ledger(config: &Config, access: Access) -> anyhow::Result<Arc<
 /// # Errors
 /// As [`open_ledger`].
 pub async fn migrate(config: &Config) -> anyhow::Result<(String, i64, i64)> {
-    if is_postgres(&config.ledger.url) {
+    if !config.ledger.is_embedded() {
         let migrated = postgres::migrate(&config.ledger.url).await.map_err(of_postgres)?;
         return Ok((migrated.server, migrated.from, migrated.to));
     }
     let data: &Path = &config.node.data;
     let migrated = sqlite::migrate(data).await?;
     Ok((data.display().to_string(), migrated.from, migrated.to))
-}
-
-fn is_postgres(url: &str) -> bool {
-    url.starts_with("postgres")
 }
 
 async fn open_sqlite(config: &Config, access: Access) -> anyhow::Result<Arc<dyn Store>> {

@@ -118,6 +118,10 @@ async fn directly(config: &Config, args: &ImportArgs, plan: Plan) -> anyhow::Res
     let imported = ledger.import(&import).await;
     ledger.close().await;
     let imported = imported?;
-    let how = "on sale at the next start of the server".to_owned();
-    Ok((imported.concert.concert.0, imported.option.option.0, how))
+    let how = if config.ledger.is_embedded() {
+        "on sale at the next start of the server"
+    } else {
+        "on sale as soon as a server has its shard"
+    };
+    Ok((imported.concert.concert.0, imported.option.option.0, how.to_owned()))
 }

@@ -203,7 +203,7 @@ fn relations(config: &Config, checks: &mut Checks<'_>) {
 
 fn durability(config: &Config, checks: &mut Checks<'_>) {
     checks.expect(
-        config.ledger.url == "sqlite:" || config.ledger.durability == Durability::Full,
+        config.ledger.is_embedded() || config.ledger.durability == Durability::Full,
         "ledger.durability",
         "\"full\" with PostgreSQL, whose own settings say what a commit survives",
         "\"relaxed\"",

@@ -15,6 +15,7 @@ mod feed;
 mod import;
 mod mirror;
 mod packaging;
+mod postgres;
 mod restart;
 mod support;
 mod ws;

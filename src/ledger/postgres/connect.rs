@@ -1,6 +1,7 @@
 //! Connections: to a primary of a known version, with the limits and the name of this process.
 
 use std::str::FromStr as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +38,7 @@ pub(super) struct Session {
     pub pid: i32,
     /// Of the [`Connector`] when it was made.
     pub generation: u64,
+    age: u64,
 }
 
 /// Makes connections, and notices when the server is another than before.
@@ -47,6 +49,8 @@ pub(super) struct Connector {
     /// For `statement_timeout` and its kin.
     limit: String,
     known: Mutex<Known>,
+    /// Sessions of an earlier age may have ended with one that has.
+    age: AtomicU64,
 }
 
 #[derive(Default)]
@@ -80,7 +84,13 @@ impl Connector {
         };
         let database = options.get_database().unwrap_or_else(|| options.get_username());
         let server = format!("{place}/{database}");
-        Ok(Self { server, options, limit: format!("{}ms", limit.as_millis()), known: Mutex::default() })
+        Ok(Self {
+            server,
+            options,
+            limit: format!("{}ms", limit.as_millis()),
+            known: Mutex::default(),
+            age: AtomicU64::new(0),
+        })
     }
 
     /// `host:port/database`.
@@ -99,13 +109,24 @@ impl Connector {
     }
 
     async fn try_connect(&self) -> Result<Session, ConnectError> {
+        let age = self.age.load(Ordering::Relaxed);
         let mut connection = self.options.connect().await.map_err(ConnectError::Database)?;
         let hello = sqlx::query(HELLO).persistent(false).bind(self.limit.as_str());
         let row = hello.fetch_one(&mut connection).await.map_err(ConnectError::Database)?;
         let pid = row.try_get(0).map_err(ConnectError::Database)?;
         let timeline = primary(&row)?;
         let generation = self.note(timeline);
-        Ok(Session { connection, pid, generation })
+        Ok(Session { connection, pid, generation, age })
+    }
+
+    /// The server ended a session, as it does with all of them when it stops: those as old are not used again.
+    pub(super) fn has_ended(&self, session: &Session) {
+        self.age.fetch_max(session.age + 1, Ordering::Relaxed);
+    }
+
+    /// Whether a session may still be used: no other of its age has ended, and the server is the same.
+    pub(super) fn is_current(&self, session: &Session) -> bool {
+        session.age >= self.age.load(Ordering::Relaxed) && session.generation == self.generation()
     }
 
     /// The generation of a server on that timeline.

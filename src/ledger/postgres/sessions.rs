@@ -19,6 +19,7 @@ pub(super) struct Sessions {
 /// A connection in use. Dropped, it is closed, unless it was kept before.
 pub(super) struct InUse {
     session: Option<Session>,
+    connector: Arc<Connector>,
     idle: Arc<Mutex<Vec<Session>>>,
     /// It had been idle: the server may have closed it meanwhile.
     pub was_idle: bool,
@@ -32,13 +33,12 @@ impl InUse {
 
     /// The work on it is done. Where every reply was read, somebody else may use it.
     pub(super) fn finish<T>(mut self, answer: Result<T, sqlx::Error>) -> Result<T, Failed> {
-        let mut idle = lock(&self.idle);
-        match (&answer, self.session.take()) {
-            (Err(error), _) if !is_alive_after(error) => idle.clear(), // the others are of the same age
-            (_, Some(session)) => idle.push(session),
-            (_, None) => {}
+        if let Some(session) = self.session.take() {
+            match &answer {
+                Err(error) if !is_alive_after(error) => self.connector.has_ended(&session),
+                _ => lock(&self.idle).push(session),
+            }
         }
-        drop(idle);
         answer.map_err(Failed::Sql)
     }
 }
@@ -51,15 +51,14 @@ impl Sessions {
     /// Waits for its turn, and connects where no connection is left.
     pub(super) async fn take(&self) -> Result<InUse, Failed> {
         let place = self.places.clone().acquire_owned().await.map_err(|_| Failed::Closed)?;
-        let known = lock(&self.idle).pop();
-        // One that was made before the server changed leads to the old one.
-        let known = known.filter(|session| session.generation == self.connector.generation());
+        let known = lock(&self.idle).pop().filter(|session| self.connector.is_current(session));
         let was_idle = known.is_some();
         let session = match known {
             Some(session) => session,
             None => self.connector.connect().await.map_err(Failed::Connect)?,
         };
-        Ok(InUse { session: Some(session), idle: self.idle.clone(), was_idle, _place: place })
+        let (connector, idle) = (self.connector.clone(), self.idle.clone());
+        Ok(InUse { session: Some(session), connector, idle, was_idle, _place: place })
     }
 
     /// Takes nobody on any more, and says good-bye to the server.
