@@ -138,7 +138,7 @@ pub struct ChainHead {
 }
 
 /// What the ledger and the mirror know of a shard: enough to go on as if it had never stopped.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Restored {
     pub options: Vec<RestoredOption>,
     pub policies: Vec<RestoredPolicy>,
@@ -153,7 +153,7 @@ pub struct Restored {
     pub newest_event: Time,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestoredOption {
     pub option: OptionId,
     pub concert: ConcertId,
@@ -162,7 +162,7 @@ pub struct RestoredOption {
     pub layout: Arc<Layout>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RestoredPolicy {
     pub concert: ConcertId,
     pub policy: Policy,

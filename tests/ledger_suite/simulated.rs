@@ -179,7 +179,6 @@ impl Replay {
                 let mut expected = lane.expected(*concert, &all, &self.fake, now);
                 found.reservations.sort_unstable_by_key(|row| row.id);
                 expected.reservations.sort_unstable_by_key(|row| row.id);
-                let (found, expected) = (format!("{found:#?}"), format!("{expected:#?}"));
                 assert_eq!(found, expected, "seed {}, concert {concert}, since {now}", self.seed);
             }
         }
