@@ -128,3 +128,20 @@ fn hotseat_killed_again_and_again_on_postgres_and_redis() {
     }
     scene.close(server, crowd);
 }
+
+/// Nothing is lost with a standby that had everything; the sale pauses while every shard is taken anew.
+#[test]
+fn postgres_fails_over_to_another_timeline() {
+    let mut postgres = Postgres::start();
+    let url = postgres.database();
+    let scene = Scene::new(Place::new(), &[("HOTSEAT_LEDGER_URL", &url)]);
+    let (server, crowd) = scene.open();
+    let epoch = || server.get("/api/v1/options/1/seats").json()["epoch"].as_u64().unwrap_or_default();
+    let before = epoch();
+    postgres.promote();
+    until(|| epoch() >= before + 1_000);
+    comes_back(&server, &crowd);
+    assert_eq!(crowd.unanswered(), 0);
+    assert!(server.log().contains("failed over to another timeline"), "{}", server.log());
+    scene.close(server, crowd);
+}
