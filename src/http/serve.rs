@@ -82,6 +82,8 @@ where
             _ = open.tasks.join_next() => {}
         }
     }
+    // Sockets that were handed over or upgraded end by themselves and give their places back then.
+    let _all = places.acquire_many(u32::try_from(bounds.connections).unwrap_or(u32::MAX)).await;
 }
 
 /// The connections of a listener. Dropping it closes them.
@@ -104,7 +106,12 @@ impl Open {
         S::Future: Send + 'static,
     {
         let progress = Arc::new(Progress::default());
-        let io = TokioIo::new(Watched { stream, progress: progress.clone(), place, is_bounded: false });
+        let io = TokioIo::new(Watched {
+            stream: Some(stream),
+            progress: progress.clone(),
+            place: Some(place),
+            is_bounded: false,
+        });
         let service = Counted { service: site.clone(), progress: progress.clone() };
         let (builder, watched) = (builder.clone(), progress.clone());
         let task = self.tasks.spawn(async move {
@@ -118,7 +125,9 @@ impl Open {
                 }
                 connection.as_mut().poll(cx)
             });
-            if let Err(error) = ended.await {
+            if let Err(error) = ended.await
+                && !watched.is_handed_over()
+            {
                 tracing::debug!(%error, "a connection ended early");
             }
         });

@@ -4,11 +4,11 @@
 //! each click, which costs more than the click itself. Here a connection only counts, and the listener looks every
 //! few seconds whether the counters moved. No connection has a timer of its own.
 
-use std::io::{IoSlice, Result};
+use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use axum::http::Request;
 use hyper::body::Incoming;
@@ -30,8 +30,11 @@ const STREAMS: &str = "/events";
 /// it would be megabytes of old news for each.
 const STREAM_SEND_BUFFER: usize = 64 * 1024;
 
+/// Goes on with a socket whose answer has begun.
+type Successor = Box<dyn FnOnce(TcpStream, Place) + Send>;
+
 /// What has happened on a connection. All of it happens on the connection's own task.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Progress {
     /// Requests whose head was read.
     heads: AtomicU64,
@@ -45,6 +48,9 @@ pub(super) struct Progress {
     streams: AtomicUsize,
     /// Whether the client was given up.
     given_up: AtomicBool,
+    /// Whether `successor` was set.
+    handed_over: AtomicBool,
+    successor: Mutex<Option<Successor>>,
     closing: AtomicBool,
     /// Whether `task` was set.
     known: AtomicBool,
@@ -76,6 +82,11 @@ impl Progress {
 
     fn is_streaming(&self) -> bool {
         self.streams.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether the connection ends because somebody else goes on with its socket.
+    pub fn is_handed_over(&self) -> bool {
+        self.handed_over.load(Ordering::Relaxed)
     }
 
     /// The client is about to be closed because it keeps us waiting.
@@ -144,11 +155,11 @@ impl Patience {
 
 /// A socket that counts what moves.
 pub(crate) struct Watched {
-    pub stream: TcpStream,
+    /// `None` once it was handed over.
+    pub stream: Option<TcpStream>,
     pub(super) progress: Arc<Progress>,
     /// Held for as long as the socket is open.
-    #[expect(dead_code, reason = "dropped with the socket")]
-    pub(super) place: Place,
+    pub(super) place: Option<Place>,
     /// Whether the kernel was told how much it may keep.
     pub(super) is_bounded: bool,
 }
@@ -158,10 +169,25 @@ impl Watched {
         self.progress.wrote(is_ready);
         if !self.is_bounded && self.progress.is_streaming() {
             self.is_bounded = true;
-            if let Err(error) = SockRef::from(&self.stream).set_send_buffer_size(STREAM_SEND_BUFFER) {
-                tracing::debug!(%error, "SO_SNDBUF");
+            if let Some(stream) = &self.stream {
+                bound(stream);
             }
         }
+    }
+
+    fn stream(&mut self) -> Result<Pin<&mut TcpStream>> {
+        self.stream.as_mut().map(Pin::new).ok_or_else(|| ErrorKind::NotConnected.into())
+    }
+
+    /// Ends the connection below hyper, which has written everything that it was given.
+    fn hand_over(&mut self) -> Error {
+        let successor = self.progress.successor.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let (Some(successor), Some(stream), Some(place)) =
+            (successor, self.stream.take(), self.place.take())
+        {
+            successor(stream, place);
+        }
+        ErrorKind::ConnectionAborted.into()
     }
 }
 
@@ -172,7 +198,7 @@ impl AsyncRead for Watched {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<Result<()>> {
         let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let polled = self.stream()?.poll_read(cx, buffer);
         self.progress.read(buffer.filled().len() - before);
         polled
     }
@@ -180,7 +206,7 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        let polled = self.stream()?.poll_write(cx, bytes);
         self.wrote(polled.is_ready());
         polled
     }
@@ -190,21 +216,32 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        let polled = self.stream()?.poll_write_vectored(cx, slices);
         self.wrote(polled.is_ready());
         polled
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.as_ref().is_some_and(TcpStream::is_write_vectored)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(self.stream()?.poll_flush(cx))?;
+        if self.progress.is_handed_over() {
+            return Poll::Ready(Err(self.hand_over()));
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        self.stream()?.poll_shutdown(cx)
+    }
+}
+
+/// Tells the kernel how much of a stream it may keep.
+pub(super) fn bound(stream: &TcpStream) {
+    if let Err(error) = SockRef::from(stream).set_send_buffer_size(STREAM_SEND_BUFFER) {
+        tracing::debug!(%error, "SO_SNDBUF");
     }
 }
 
@@ -220,6 +257,13 @@ impl Connection {
     pub fn open_stream(&self) -> Stream {
         self.0.streams.fetch_add(1, Ordering::Relaxed);
         Stream(self.0.clone())
+    }
+
+    /// Gives the socket away as soon as what was written is on its way; the connection then ends. hyper keeps some
+    /// 25 KiB for a connection, whatever it does.
+    pub fn hand_over(&self, successor: impl FnOnce(TcpStream, Place) + Send + 'static) {
+        *self.0.successor.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(successor));
+        self.0.handed_over.store(true, Ordering::Relaxed);
     }
 }
 

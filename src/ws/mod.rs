@@ -194,7 +194,7 @@ fn open(
         return None;
     };
     let stream = parts.io.into_inner();
-    if let Err(error) = tune(&stream.stream) {
+    if let Some(Err(error)) = stream.stream.as_ref().map(tune) {
         tracing::debug!(%error, "a socket keeps the kernel's settings");
     }
     let session = Session::new(Instant::now(), shared.edge.settings.ws.limits(), identity.as_ref());

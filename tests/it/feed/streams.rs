@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioExecutor;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::viewer::{Events, Known};
 use crate::api::world::{Client, World};
@@ -129,6 +133,62 @@ async fn who_asks_wrongly_is_told_so() {
     let events = Events::open(world.public_url(), EVENTS, &[("Accept", "application/json")]).await;
     assert!(events.head.contains("content-type: text/event-stream"), "{}", events.head);
     drop(events);
+    world.until_metric("hotseat_viewers", 0).await;
+    world.stop().await;
+}
+
+/// Reads until what came has these parts, in this order.
+async fn read_until(parts: &[&str], mut read: impl AsyncFnMut() -> Vec<u8>) {
+    let mut text = String::new();
+    let follow = |text: &str| {
+        let after = |rest: usize, part: &&str| Some(text[rest..].find(part)? + rest + part.len());
+        parts.iter().try_fold(0, after)
+    };
+    while follow(&text).is_none() {
+        let more = tokio::time::timeout(Duration::from_secs(60), read()).await.expect("more comes");
+        assert!(!more.is_empty(), "the stream ended after {text}");
+        text.push_str(std::str::from_utf8(&more).unwrap());
+    }
+}
+
+const PARTS: [&str; 4] =
+    ["retry: ", "event: snapshot\nid: ", "event: changes\nid: ", ",\"set\":[[5,1]]}\n\n"];
+
+#[tokio::test]
+async fn streams_are_the_same_over_http_2() {
+    let world = World::start().await;
+    let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+        .http2_only(true)
+        .build_http::<Empty<Bytes>>();
+    let url = format!("{}{EVENTS}", world.public_url());
+    let response = http.get(url.parse().unwrap()).await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    world.until_metric("hotseat_viewers", 1).await;
+    world.user(7).post(SELECTIONS, &json!({"seats": [5]})).await.expect(201);
+    let mut body = response.into_body();
+    read_until(&PARTS, async || body.frame().await.unwrap().unwrap().into_data().unwrap().to_vec()).await;
+    drop(body);
+    world.until_metric("hotseat_viewers", 0).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn streams_are_the_same_over_http_1_0() {
+    let world = World::start().await;
+    let host = world.public_url().strip_prefix("http://").unwrap();
+    let mut socket = tokio::net::TcpStream::connect(host).await.unwrap();
+    let request = format!("GET {EVENTS} HTTP/1.0\r\nHost: {host}\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.unwrap();
+    world.until_metric("hotseat_viewers", 1).await;
+    world.user(7).post(SELECTIONS, &json!({"seats": [5]})).await.expect(201);
+    read_until(&PARTS, async || {
+        let mut bytes = vec![0; 4_096];
+        let read = socket.read(&mut bytes).await.unwrap();
+        bytes.truncate(read);
+        bytes
+    })
+    .await;
+    drop(socket);
     world.until_metric("hotseat_viewers", 0).await;
     world.stop().await;
 }
