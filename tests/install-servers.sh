@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Makes sure that the servers which the tests start are installed: PostgreSQL 15 or later, Redis 7 with its
+# Makes sure that the servers which the tests start are installed: PostgreSQL 15 or later, PgBouncer, Redis 7 with its
 # Sentinel, and faketime. As root on Debian and its kin it installs what is missing; elsewhere it names it.
 set -euo pipefail
 
 missing=()
 compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || command -v postgres >/dev/null || missing+=(postgresql)
+command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer)
 command -v redis-server >/dev/null || missing+=(redis-server)
 command -v redis-sentinel >/dev/null || missing+=(redis-sentinel)
 command -v faketime >/dev/null || missing+=(faketime)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use engine::{Epoch, ShardId, Span};
 use hotseat::ledger::Access;
 use hotseat::ledger::postgres::{OpenError, PgLedger, PgOptions, migrate};
-use servers::{Postgres, free_port};
+use servers::{Pooler, Postgres, free_port};
 
 use crate::audits::{audit_of, history};
 use crate::postgres::{PgWorld, options};
@@ -178,6 +178,21 @@ async fn a_former_process_that_is_silent_is_waited_for() {
     let store = world.open(OWNER + 1, TTL).await;
     assert_eq!(store.acquire(SHARD).await.unwrap(), Some(Epoch(2)));
     assert_eq!(first.renew(&[(SHARD, Epoch(1))]).await.unwrap(), []);
+}
+
+/// Who pools transactions hides who lives. Who pools sessions does not.
+#[tokio::test]
+async fn a_proxy_that_pools_transactions_is_refused() {
+    let world = PgWorld::new();
+    let name = world.url.rsplit('/').next().unwrap();
+    let transactions = Pooler::start(Postgres::shared().port(), "transaction");
+    for access in [Access::Own, Access::Read] {
+        let error = error(PgOptions { access, ..options(&transactions.url(name)) }).await;
+        assert!(matches!(error, OpenError::Pooled { .. }) && !error.may_pass(), "{error}");
+    }
+    let sessions = Pooler::start(Postgres::shared().port(), "session");
+    let through = PgWorld { url: sessions.url(name) };
+    assert!(audit_of(&history(&through).await.store, &[]).await.is_clean());
 }
 
 #[tokio::test]

@@ -29,6 +29,9 @@ INSERT INTO cluster_meta (one, cluster_id, shards, created_at, opened_at)
 VALUES (1, $1, $2, ledger_now_v1(), ledger_now_v1())
 ON CONFLICT (one) DO UPDATE SET opened_at = excluded.opened_at";
 
+/// Whom a commit waits for.
+const STANDBYS: &str = "SELECT current_setting('synchronous_standby_names')";
+
 const SHARDS: &str = "SELECT shards FROM cluster_meta";
 
 /// Live leases under this node's name, by owner: the greatest expiry, and the sessions that carry its name.
@@ -109,17 +112,19 @@ async fn connect(connector: &Connector) -> Result<Session, OpenError> {
 
 /// With a proxy that pools transactions, two connections meet in one session, or one changes its session.
 async fn refuse_pooled(connector: &Connector, first: &mut Session) -> Result<(), OpenError> {
-    const PID: &str = "SELECT pg_backend_pid()";
     let failed = |error| failed(connector, error);
     let mut second = connect(connector).await?;
     sqlx::raw_sql("BEGIN").execute(&mut second.connection).await.map_err(failed)?;
-    let in_transaction: i32 =
-        sqlx::query_scalar(PID).fetch_one(&mut second.connection).await.map_err(failed)?;
-    let now: i32 = sqlx::query_scalar(PID).fetch_one(&mut first.connection).await.map_err(failed)?;
+    let in_transaction = server_pid(&mut second.connection).await.map_err(failed)?;
+    let now = server_pid(&mut first.connection).await.map_err(failed)?;
     if in_transaction == first.pid || now != first.pid {
         return Err(OpenError::Pooled { server: connector.server().to_owned() });
     }
     Ok(())
+}
+
+async fn server_pid(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
+    sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(connection).await?.try_get(0)
 }
 
 /// The version of the schema, 0 when there is none; refuses what is not ours or newer than we know.
@@ -174,7 +179,15 @@ async fn claim(
         .execute(&mut *connection)
         .await
         .map_err(|error| failed(connector, error))?;
-    check_shards(connector, options, connection).await
+    check_shards(connector, options, connection).await?;
+    let standbys: String =
+        sqlx::query_scalar(STANDBYS).fetch_one(connection).await.map_err(|error| failed(connector, error))?;
+    if standbys.is_empty() {
+        tracing::info!(
+            "no synchronous standby: a fail-over of the ledger may lose what was acknowledged last"
+        );
+    }
+    Ok(())
 }
 
 async fn check_shards(

@@ -4,11 +4,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that has no server fails")]
 
+mod pooler;
 mod postgres;
 mod process;
 mod proxy;
 mod redis;
 
+pub use self::pooler::Pooler;
 pub use self::postgres::Postgres;
 pub use self::process::{Process, find_binary, free_port};
 pub use self::proxy::{Cut, Proxy};

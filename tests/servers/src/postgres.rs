@@ -284,7 +284,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// PostgreSQL refuses to run as root.
-fn as_postgres(command: &mut Command) -> &mut Command {
+pub(crate) fn as_postgres(command: &mut Command) -> &mut Command {
     if let Some(user) = postgres_user() {
         command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
     }
