@@ -114,7 +114,9 @@ impl Following {
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Selection> {
         let mut heard = self.ear.lock();
         if heard.news.is_empty() {
-            heard.waker = Some(cx.waker().clone());
+            if !heard.waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+                heard.waker = Some(cx.waker().clone());
+            }
             return Poll::Pending;
         }
         Poll::Ready(heard.news.remove(0))

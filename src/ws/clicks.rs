@@ -10,6 +10,7 @@ use actors::handle::{Answer, Ask};
 use engine::{Command, OptionId, Outcome, Refusal, ReservationId, Unavailable};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::message::{Id, Wish};
 use super::outbox::Outbox;
@@ -45,7 +46,7 @@ pub fn send(
     queue: &mut VecDeque<Action>,
     held: &mut Vec<Held>,
     outbox: &mut Outbox,
-    request_id: &str,
+    socket: Uuid,
 ) -> Option<InFlight> {
     let mut shard = None;
     let (mut asks, mut asked) = (Vec::with_capacity(queue.len()), Vec::with_capacity(queue.len()));
@@ -66,7 +67,7 @@ pub fn send(
                 asks.push(ask);
                 asked.push(Some(Asked { id, entry }));
             }
-            Err(problem) => outbox.text(|out| render::no(out, &id, &problem, request_id)),
+            Err(problem) => outbox.text(|out| render::no(out, &id, &problem, socket)),
         }
     }
     let deadline = Instant::now() + edge.settings.click_timeout;
@@ -82,20 +83,20 @@ pub fn send(
 
 impl InFlight {
     /// Whether all its clicks are answered; the answers are then in the outbox.
-    pub fn poll(&mut self, cx: &mut Context<'_>, outbox: &mut Outbox, request_id: &str) -> Poll<()> {
+    pub fn poll(&mut self, cx: &mut Context<'_>, outbox: &mut Outbox, socket: Uuid) -> Poll<()> {
         let answers = match Pin::new(&mut self.clicks).poll(cx) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(answers) => answers.unwrap_or_default(),
         };
         for (place, answer) in answers {
             if let Some(asked) = self.asked[place].take() {
-                asked.told(answer, outbox, request_id);
+                asked.told(answer, outbox, socket);
             }
         }
         // Nobody has decided about these.
         for asked in self.asked.drain(..).flatten() {
             let outcome = Outcome::Unavailable(Unavailable::Overloaded);
-            asked.told(Answer { outcome, replayed: false }, outbox, request_id);
+            asked.told(Answer { outcome, replayed: false }, outbox, socket);
         }
         Poll::Ready(())
     }
@@ -103,11 +104,11 @@ impl InFlight {
 
 impl Held {
     /// Whether it is answered; the answer is then in the outbox.
-    pub fn poll(&mut self, cx: &mut Context<'_>, outbox: &mut Outbox, request_id: &str) -> Poll<()> {
+    pub fn poll(&mut self, cx: &mut Context<'_>, outbox: &mut Outbox, socket: Uuid) -> Poll<()> {
         match self.answer.as_mut().poll(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(answer) => {
-                self.asked.told(answer, outbox, request_id);
+                self.asked.told(answer, outbox, socket);
                 Poll::Ready(())
             }
         }
@@ -115,13 +116,13 @@ impl Held {
 }
 
 impl Asked {
-    fn told(&self, answer: Answer, outbox: &mut Outbox, request_id: &str) {
+    fn told(&self, answer: Answer, outbox: &mut Outbox, socket: Uuid) {
         let mut problem = None;
-        outbox.text(|out| problem = render::answer(out, &self.id, &self.entry, answer, request_id));
+        outbox.text(|out| problem = render::answer(out, &self.id, &self.entry, answer, socket));
         match problem {
-            Some(Problem::Internal(why)) => tracing::error!(request_id, why, "a command failed"),
+            Some(Problem::Internal(why)) => tracing::error!(%socket, why, "a command failed"),
             Some(problem @ Problem::Unavailable(_)) => {
-                tracing::debug!(request_id, code = problem.code(), "not served");
+                tracing::debug!(%socket, code = problem.code(), "not served");
             }
             _ => {}
         }
@@ -140,7 +141,7 @@ fn command(wish: &Wish, entry: &OptionEntry) -> Result<(Command, Option<engine::
         Wish::Best(best) => (best.command(entry)?, None),
         Wish::Release(seats) => (Command::Release { option, seats: *seats }, None),
         Wish::Hold(seats, key) => {
-            let reservation = ReservationId::stamp(uuid::Uuid::now_v7().as_u128(), option);
+            let reservation = ReservationId::stamp(Uuid::now_v7().as_u128(), option);
             (Command::Hold { option, seats: *seats, reservation }, Some(*key))
         }
     })

@@ -5,7 +5,7 @@
 //! `watching` (to the shards and from the feed), `socket` (the task that turns all of it), and here the way in.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -16,6 +16,7 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
+use bytes::Bytes;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto::upgrade::downcast;
@@ -91,16 +92,23 @@ pub struct Sockets(Arc<Open>);
 #[derive(Default)]
 struct Open {
     tasks: TaskTracker,
+    /// Wakes every task; what `is_closing` says already.
     closing: CancellationToken,
+    is_closing: AtomicBool,
     byes: AtomicU64,
 }
 
 impl Sockets {
     /// Says goodbye to everybody and returns when they are gone.
     pub async fn end(&self) {
+        self.0.is_closing.store(true, Ordering::Release);
         self.0.closing.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
+    }
+
+    fn is_closing(&self) -> bool {
+        self.0.is_closing.load(Ordering::Acquire)
     }
 
     fn closing(&self) -> WaitForCancellationFutureOwned {
@@ -199,7 +207,9 @@ fn open(
     }
     let session = Session::new(Instant::now(), shared.edge.settings.ws.limits(), identity.as_ref());
     let following = identity.map(|identity| shared.edge.handle.follow(identity.user));
-    let opening = Opening { session, is_binary, following, early: parts.read_buf };
+    // Also an empty rest keeps the whole buffer alive that the request was read into.
+    let early = if parts.read_buf.is_empty() { Bytes::new() } else { parts.read_buf };
+    let opening = Opening { session, is_binary, following, early };
     Some(Box::new(Socket::new(shared.clone(), sockets, stream, opening)))
 }
 

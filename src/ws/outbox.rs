@@ -14,6 +14,9 @@ use tokio::io::AsyncWrite;
 /// Pieces that one write takes.
 const PIECES: usize = 32;
 
+/// Bytes that are copied into one piece before they are written.
+const COPIED: usize = 512;
+
 /// Places for chunks that an idle client keeps.
 const KEPT_PLACES: usize = 8;
 
@@ -142,6 +145,13 @@ impl Outbox {
     ) -> Poll<Result<()>> {
         self.seal();
         while !self.chunks.is_empty() {
+            if self.len() <= COPIED {
+                // A vector of two costs more than the copy of both.
+                let written = ready!(self.poll_write_copy(cx, to))?;
+                *moved |= written > 0;
+                self.advance(written);
+                continue;
+            }
             let mut slices = [IoSlice::new(&[]); PIECES];
             let pieces = self.gather(&mut slices);
             let to = Pin::new(&mut *to);
@@ -160,6 +170,27 @@ impl Outbox {
             self.chunks = VecDeque::new();
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Writes all there is from one piece.
+    fn poll_write_copy<W: AsyncWrite + Unpin>(
+        &self,
+        cx: &mut Context<'_>,
+        to: &mut W,
+    ) -> Poll<Result<usize>> {
+        let mut copy = [0; COPIED];
+        let (mut skip, mut length) = (self.sent, 0);
+        for part in self.chunks.iter().flat_map(Chunk::parts) {
+            let skipped = skip.min(part.len());
+            skip -= skipped;
+            let rest = &part[skipped..];
+            copy[length..length + rest.len()].copy_from_slice(rest);
+            length += rest.len();
+        }
+        match ready!(Pin::new(to).poll_write(cx, &copy[..length]))? {
+            0 => Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
+            written => Poll::Ready(Ok(written)),
+        }
     }
 
     fn gather<'a>(&'a self, slices: &mut [IoSlice<'a>; PIECES]) -> usize {

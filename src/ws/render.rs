@@ -2,6 +2,7 @@
 
 use engine::{Granted, Outcome, SeatList, Time};
 use serde::Serialize;
+use uuid::Uuid;
 
 use actors::followers::Selection;
 use actors::handle::Answer;
@@ -26,7 +27,7 @@ pub fn answer(
     id: &Id,
     entry: &OptionEntry,
     answer: Answer,
-    request_id: &str,
+    socket: Uuid,
 ) -> Option<Problem> {
     let option_id = entry.option.0;
     let problem = match answer.outcome {
@@ -52,15 +53,15 @@ pub fn answer(
         Outcome::Refused(refusal) => refusal.into(),
         Outcome::Unavailable(unavailable) => unavailable.into(),
     };
-    no(out, id, &problem, request_id);
+    no(out, id, &problem, socket);
     Some(problem)
 }
 
-/// `{"ev":"no",…}` with the problem. `request_id` names the socket in the log.
-pub fn no(out: &mut Vec<u8>, id: &Id, problem: &Problem, request_id: &str) {
+/// `{"ev":"no",…}` with the problem. `socket` is its request id, as the log names it.
+pub fn no(out: &mut Vec<u8>, id: &Id, problem: &Problem, socket: Uuid) {
     head(out, "no", id);
     let start = out.len();
-    out.extend_from_slice(&problem.body(request_id));
+    out.extend_from_slice(&problem.body(socket.hyphenated().encode_lower(&mut Uuid::encode_buffer())));
     out[start] = b',';
 }
 
@@ -137,12 +138,12 @@ mod tests {
         assert_eq!(told(|out| ok(out, &Id::default())), json!({"ev": "ok"}));
         assert_eq!(told(|out| ok(out, &id("\"c1\""))), json!({"ev": "ok", "id": "c1"}));
         assert_eq!(told(|out| ok(out, &id("-12"))), json!({"ev": "ok", "id": -12}));
-        let refused = told(|out| no(out, &id("7"), &Refusal::SeatsInvalid.into(), "r-1"));
+        let refused = told(|out| no(out, &id("7"), &Refusal::SeatsInvalid.into(), Uuid::nil()));
         assert_eq!(refused["ev"], "no");
         assert_eq!(refused["id"], 7);
         assert_eq!(refused["code"], "SEATS_INVALID");
         assert_eq!(refused["status"], 422);
-        assert_eq!(refused["requestId"], "r-1");
+        assert_eq!(refused["requestId"], "00000000-0000-0000-0000-000000000000");
     }
 
     #[test]

@@ -65,6 +65,8 @@ pub struct Socket<S> {
     is_deaf: bool,
     timer: Option<Pin<Box<Sleep>>>,
     shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Whether `shutdown` knows whom to wake.
+    is_registered: bool,
     leaving: Option<Leaving>,
 }
 
@@ -88,6 +90,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     pub fn new(shared: Arc<Shared>, sockets: Sockets, stream: S, opening: Opening) -> Self {
         Self {
             shutdown: Box::pin(sockets.closing()),
+            is_registered: false,
             shared,
             sockets,
             stream,
@@ -110,13 +113,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         }
     }
 
-    /// Everything that needs no bytes from the client. Whether something moved.
-    fn poll_events(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        let mut moved = self.poll_answers(cx);
+    /// What others have done. It leads to nothing further, so once a turn is enough.
+    fn poll_news(&mut self, cx: &mut Context<'_>, now: Instant) {
         if let Some(following) = &mut self.following {
             while let Poll::Ready(selection) = following.poll_next(cx) {
                 self.outbox.text(|out| render::mine(out, &selection));
-                moved = true;
             }
         }
         self.asking.retain_mut(|asking| match asking.as_mut().poll(cx) {
@@ -127,40 +128,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                     && !selection.seats.is_empty()
                 {
                     self.outbox.text(|out| render::mine(out, &selection));
-                    moved = true;
                 }
                 false
             }
         });
-        moved | self.poll_feed(cx, now)
+        self.poll_feed(cx, now);
     }
 
+    /// Answers of the shards. Whether there were any: then there may be more to ask.
     fn poll_answers(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut text = uuid::Uuid::encode_buffer();
-        let name = self.name.hyphenated().encode_lower(&mut text);
         let mut moved = false;
         if let Some(in_flight) = &mut self.in_flight
-            && in_flight.poll(cx, &mut self.outbox, name).is_ready()
+            && in_flight.poll(cx, &mut self.outbox, self.name).is_ready()
         {
             self.in_flight = None;
             moved = true;
         }
         let before = self.held.len();
-        self.held.retain_mut(|held| held.poll(cx, &mut self.outbox, name).is_pending());
+        self.held.retain_mut(|held| held.poll(cx, &mut self.outbox, self.name).is_pending());
         moved | (self.held.len() < before)
     }
 
     /// Frames of the feed, as long as the client reads them.
-    fn poll_feed(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        let mut moved = false;
+    fn poll_feed(&mut self, cx: &mut Context<'_>, now: Instant) {
         if self.is_behind {
-            return false;
+            return;
         }
         for watching in &mut self.watching {
             while let Poll::Ready(frame) = watching.poll_next(cx, now, &self.shared.edge.handle) {
                 let payload = if self.is_binary { frame.binary() } else { frame.text() };
                 self.outbox.feed(payload, self.is_binary);
-                moved = true;
                 if self.outbox.len() > self.shared.edge.settings.ws.send_buffer {
                     self.is_behind = true;
                     break;
@@ -173,17 +170,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 watching.reset(now, &self.shared.edge.handle);
             }
         }
-        moved
     }
 
     /// Does what the last frame asked for, until an answer must be waited for.
     fn proceed(&mut self) {
         while self.in_flight.is_none() && self.leaving.is_none() {
             if matches!(self.queue.front(), Some(Action::Click(_))) {
-                let mut text = uuid::Uuid::encode_buffer();
-                let name = self.name.hyphenated().encode_lower(&mut text);
-                self.in_flight =
-                    clicks::send(&self.shared.edge, &mut self.queue, &mut self.held, &mut self.outbox, name);
+                self.in_flight = clicks::send(
+                    &self.shared.edge,
+                    &mut self.queue,
+                    &mut self.held,
+                    &mut self.outbox,
+                    self.name,
+                );
                 continue;
             }
             match self.queue.pop_front() {
@@ -229,9 +228,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 
     fn refuse(&mut self, id: &Id, problem: &Problem) {
-        let mut text = uuid::Uuid::encode_buffer();
-        let name = &*self.name.hyphenated().encode_lower(&mut text);
-        self.outbox.text(|out| render::no(out, id, problem, name));
+        self.outbox.text(|out| render::no(out, id, problem, self.name));
     }
 
     /// Who comes back learns what is still selected.
@@ -354,7 +351,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 
     /// Sets the timer to whatever is due first.
-    fn arm(&mut self, cx: &mut Context<'_>) {
+    fn arm(&mut self, cx: &mut Context<'_>, now: Instant) {
         let due = match &self.leaving {
             Some(leaving) => Some(leaving.until),
             None => {
@@ -366,13 +363,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             self.timer = None;
             return;
         };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
-        if timer.deadline() != due {
-            timer.as_mut().reset(due);
+        match &mut self.timer {
+            // It still waits, and knows whom to wake.
+            Some(timer) if timer.deadline() == due && now < due => return,
+            Some(timer) => timer.as_mut().reset(due),
+            None => self.timer = Some(Box::pin(tokio::time::sleep_until(due))),
         }
-        if timer.as_mut().poll(cx).is_ready() {
+        if let Some(timer) = &mut self.timer
+            && timer.as_mut().poll(cx).is_ready()
+        {
             cx.waker().wake_by_ref();
         }
+    }
+
+    /// Whether the server goes down. What wakes the task then is set once: it has a lock that all sockets share.
+    fn is_shutdown(&mut self, cx: &mut Context<'_>) -> bool {
+        let is_first = !std::mem::replace(&mut self.is_registered, true);
+        (is_first && self.shutdown.as_mut().poll(cx).is_ready()) || self.sockets.is_closing()
     }
 
     /// One turn of a socket that is open. `Err`: it is gone.
@@ -380,23 +387,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         if let Some(reason) = self.session.tick(now) {
             self.bye(reason);
         }
+        let mut is_done = false;
         for _ in 0..ROUNDS {
-            let mut moved = self.poll_events(cx, now);
+            let answered = self.poll_answers(cx);
             self.proceed();
-            moved |= self.poll_read(cx, now)?;
+            is_done = !self.poll_read(cx, now)? && !answered;
             if self.leaving.is_some() {
                 return Ok(());
             }
-            if !moved {
-                if self.shutdown.as_mut().poll(cx).is_ready() {
-                    // What was answered before the end was told above.
-                    self.bye(Reason::Shutdown);
-                    return Ok(());
-                }
-                return self.poll_write(cx, now);
+            if is_done {
+                break;
             }
         }
-        cx.waker().wake_by_ref();
+        if !is_done {
+            cx.waker().wake_by_ref();
+        }
+        self.poll_news(cx, now);
+        if self.is_shutdown(cx) {
+            // What was answered before the end was told above.
+            self.bye(Reason::Shutdown);
+            return Ok(());
+        }
         self.poll_write(cx, now)
     }
 }
@@ -416,7 +427,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Socket<S> {
         if socket.leaving.is_some() && socket.poll_leave(cx, now).is_ready() {
             return Poll::Ready(());
         }
-        socket.arm(cx);
+        socket.arm(cx, now);
         Poll::Pending
     }
 }
