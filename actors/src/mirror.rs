@@ -39,6 +39,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// The same for a rebuild, which may be 100,000 soft locks.
 const REBUILD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often a take-over looks whether a dead actor's last changes have been sent.
+const SETTLE_POLL: Duration = Duration::from_millis(1);
+
 /// Rebuilds that are under way at the same time.
 const REBUILDS: usize = 8;
 
@@ -101,7 +104,8 @@ impl Mirroring {
         Some(Away { why, since_start: !self.0.reached.load(Ordering::Relaxed) })
     }
 
-    /// Fences lower epochs off an option and reads what the mirror knows of it.
+    /// Fences lower epochs off an option and reads what the mirror knows of it, the last changes of an actor that died
+    /// in this process included.
     ///
     /// # Errors
     /// The mirror cannot be reached; the shard goes on without its soft locks.
@@ -111,6 +115,10 @@ impl Mirroring {
         epoch: Epoch,
         now: Time,
     ) -> Result<Vec<SoftLock>, MirrorError> {
+        // What an actor noted before it died is still on its way.
+        while lock(&self.0.options).get(&option).is_some_and(|former| !former.is_settled()) {
+            tokio::time::sleep(SETTLE_POLL).await;
+        }
         self.0.port.take_over(option, epoch, now).await
     }
 
@@ -243,6 +251,7 @@ impl Mirroring {
                     failed = Some(error);
                 }
             }
+            mirror.sent();
         }
         match failed {
             Some(error) => self.failed(&error),
@@ -260,6 +269,7 @@ impl Mirroring {
     async fn rebuild(self, mirror: Arc<OptionMirror>, op: u64, locks: Vec<SoftLock>, since: Option<Instant>) {
         let Inner { port, clock, under_way, rebuilds, .. } = &*self.0;
         let _under_way = UnderWay::begin(under_way);
+        let _ends = Rebuilding(Arc::clone(&mirror));
         // The semaphore is never closed; without a permit there is only less order.
         let _turn = rebuilds.acquire().await;
         let (option, epoch, now) = (mirror.option, mirror.epoch(), clock.now());
@@ -275,7 +285,6 @@ impl Mirroring {
                 self.failed(&error);
             }
         }
-        mirror.rebuilt();
     }
 
     /// Asks every option where the mirror stands, and a node without options whether there is a mirror.
@@ -342,6 +351,15 @@ async fn until(instant: Option<Instant>) {
     match instant {
         Some(instant) => tokio::time::sleep_until(instant).await,
         None => std::future::pending().await,
+    }
+}
+
+/// However a rebuild ends, its option may send changes again: if it did not arrive, they find a gap.
+struct Rebuilding(Arc<OptionMirror>);
+
+impl Drop for Rebuilding {
+    fn drop(&mut self) {
+        self.0.rebuilt();
     }
 }
 

@@ -141,7 +141,7 @@ impl Mirror for LocalMirror {
         Ok(copy.locks.values().filter(|lock| lock.expires_at > now).copied().collect())
     }
 
-    /// What waits in the log survives what the copy survives, and a batch costs more than a change.
+    /// A batch costs more than a change, and what waits in the log survives the shard's actor as the copy does.
     fn linger(&self) -> Duration {
         Duration::from_millis(1)
     }

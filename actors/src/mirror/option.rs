@@ -32,6 +32,8 @@ struct Log {
     since: Option<Instant>,
     /// Whether the task knows that there is something to do.
     queued: bool,
+    /// A batch is on its way.
+    sending: bool,
     /// A rebuild is on its way: changes wait until it has arrived.
     rebuilding: bool,
     closed: bool,
@@ -65,7 +67,14 @@ pub(super) enum Cut {
 
 impl OptionMirror {
     pub(super) fn new(option: OptionId, epoch: Epoch, shard: CallShard, node: Mirroring) -> Self {
-        let log = Log { work: Work::Asked, since: None, queued: false, rebuilding: false, closed: false };
+        let log = Log {
+            work: Work::Asked,
+            since: None,
+            queued: false,
+            sending: false,
+            rebuilding: false,
+            closed: false,
+        };
         Self { option, epoch, shard, node, log: Mutex::new(log), told: Mutex::default() }
     }
 
@@ -149,6 +158,7 @@ impl OptionMirror {
                     log.since = since;
                     self.queue(&mut log);
                 }
+                log.sending = true;
                 drop(log);
                 Some((Cut::Changes(self.batch(now, changes)), since))
             }
@@ -176,6 +186,22 @@ impl OptionMirror {
         let previous = told.op;
         told.op += u64::from(!changes.is_empty());
         MirrorBatch { option: self.option, epoch: self.epoch, previous, op: told.op, now, changes }
+    }
+
+    /// A batch has arrived or failed.
+    pub(super) fn sent(&self) {
+        lock(&self.log).sending = false;
+    }
+
+    /// Whether the mirror has everything that was noted, or never will.
+    pub(super) fn is_settled(&self) -> bool {
+        let log = lock(&self.log);
+        let nothing_noted = match &log.work {
+            Work::Changes(changes) => changes.is_empty(),
+            Work::Rebuild(..) => false,
+            Work::Asked => true,
+        };
+        log.closed || (nothing_noted && !log.sending && !log.rebuilding)
     }
 
     /// A rebuild has arrived or failed: changes may be sent again.

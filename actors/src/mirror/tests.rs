@@ -20,6 +20,7 @@ struct Book {
     batches: Mutex<Vec<Vec<MirrorOp>>>,
     /// How many calls fail before one works.
     fail: AtomicU64,
+    linger: Mutex<Duration>,
     /// Rebuilds wait for this.
     hold: Mutex<Option<Arc<Notify>>>,
 }
@@ -92,11 +93,11 @@ impl Mirror for Book {
     }
 
     async fn take_over(&self, _: OptionId, _: Epoch, _: Time) -> Result<Vec<SoftLock>, MirrorError> {
-        Ok(Vec::new())
+        Ok(lock(&self.locks).values().copied().collect())
     }
 
     fn linger(&self) -> Duration {
-        Duration::ZERO
+        *lock(&self.linger)
     }
 }
 
@@ -209,6 +210,19 @@ async fn a_rebuild_holds_nobody_up() {
     settle().await;
     assert_eq!(book.seats(), [1, 2]);
     assert!(mirroring.is_idle());
+}
+
+/// The log outlives the actor, so what it noted last is not lost with it.
+#[tokio::test(start_paused = true)]
+async fn a_take_over_waits_for_what_a_dead_actor_noted() {
+    let book = Arc::new(Book::default());
+    *lock(&book.linger) = Duration::from_millis(20);
+    let (mirroring, shard, _calls) = start(&book);
+    let option = mirroring.open(OPTION, Epoch(1), vec![soft_lock(1)], shard);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    option.push(MirrorOp::Lock(soft_lock(2)));
+    let read = mirroring.take_over(OPTION, Epoch(2), Time(0)).await.unwrap();
+    assert_eq!(read, [soft_lock(1), soft_lock(2)]);
 }
 
 #[tokio::test(start_paused = true)]
