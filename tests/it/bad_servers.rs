@@ -74,6 +74,25 @@ fn a_ledger_that_is_not_there_yet_is_waited_for() {
     assert!(!log.contains("hush-hush"), "{log}");
 }
 
+/// As a standby that will be promoted, or a primary that somebody repairs.
+#[test]
+fn a_ledger_that_takes_no_writes_yet_is_waited_for() {
+    let postgres = Postgres::shared();
+    let url = postgres.database();
+    let name = url.rsplit('/').next().unwrap();
+    let set = |value: &str| {
+        postgres
+            .sql("postgres", &format!("ALTER DATABASE {name} SET default_transaction_read_only = {value}"));
+    };
+    set("on");
+    let place = Place::new();
+    let mut server = Starting::on(&place, &[("HOTSEAT_LEDGER_URL", &url)]);
+    let said = server.answers("/readyz", 503);
+    assert!(said.contains(&format!("the ledger at {} cannot be written", server_of(&url))), "{said}");
+    set("off");
+    server.answers("/readyz", 200);
+}
+
 #[test]
 fn a_mirror_that_is_not_there_yet_is_named_and_waited_for() {
     let mut redis = Redis::start();

@@ -1,6 +1,8 @@
 //! Everything that may break under a sale does, under load, with the real binary. After each: no acknowledged hold is
-//! lost, no seat is sold twice, no click was refused while the ledger was away, and the audit is clean.
+//! lost, no seat is sold twice, no click was refused while the ledger was away, a viewer has seen every change, and
+//! the audit is clean.
 
+use std::cell::Cell;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,6 +14,7 @@ mod crowd;
 mod disk;
 mod ledger;
 mod mirror;
+mod viewer;
 
 /// Leases that run out within a test, clients that are told soon, and buyers who may buy on.
 const QUICK: [(&str, &str); 6] = [
@@ -27,19 +30,28 @@ const QUICK: [(&str, &str); 6] = [
 struct Scene {
     place: Place,
     environment: Vec<(String, String)>,
+    /// Processes and fail-overs: after each a viewer may have to begin anew.
+    fresh: Cell<usize>,
 }
 
 impl Scene {
     fn new(place: Place, further: &[(&str, &str)]) -> Self {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        Self { place, environment: QUICK.iter().chain(further).map(owned).collect() }
+        let environment = QUICK.iter().chain(further).map(owned).collect();
+        Self { place, environment, fresh: Cell::new(0) }
     }
 
     /// Starts the server, on the sale as it is.
     fn start(&self) -> Server {
+        self.is_fresh();
         let environment: Vec<(&str, &str)> =
             self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         Server::start_with(&self.place.data, &[], &environment)
+    }
+
+    /// From here the server may not know what has changed since.
+    fn is_fresh(&self) {
+        self.fresh.update(|fresh| fresh + 1);
     }
 
     /// Starts the server with a fresh hall on sale, and lets the crowd come.
@@ -66,8 +78,10 @@ impl Scene {
     fn close(&self, server: Server, crowd: Crowd) {
         crowd.until_held(50);
         self.audit();
-        let held = crowd.leave(&server);
-        assert!(held >= 100);
+        let left = crowd.leave(&server);
+        assert!(left.held >= 100);
+        // Otherwise the server knows what has changed since.
+        assert!(left.snapshots < self.fresh.get(), "{} snapshots", left.snapshots);
         until(|| warnings(&server).is_empty());
         self.audit();
         server.stop();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::viewer::View;
 use crate::support::server::post;
 use crate::support::{Answer, Server, request, run_on};
 
@@ -27,9 +28,18 @@ pub const PATIENCE: Duration = Duration::from_secs(90);
 pub struct Crowd {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    viewer: Option<JoinHandle<View>>,
 }
 
-struct Shared {
+/// What was there when everybody had left.
+pub struct Left {
+    /// Acknowledged holds.
+    pub held: usize,
+    /// Times that the viewer had to begin anew.
+    pub snapshots: usize,
+}
+
+pub struct Shared {
     /// Where the server is now; it moves with each restart.
     api: Mutex<String>,
     tokens: BTreeMap<u64, String>,
@@ -81,7 +91,10 @@ impl Crowd {
             let shared = shared.clone();
             thread::spawn(move || if user <= BUYERS { shared.buy(user) } else { shared.click(user) })
         };
-        Self { threads: (1..=BUYERS + CLICKERS).map(person).collect(), shared }
+        let threads = (1..=BUYERS + CLICKERS).map(person).collect();
+        let watched = shared.clone();
+        let viewer = thread::spawn(move || View::watch(&watched));
+        Self { threads, viewer: Some(viewer), shared }
     }
 
     /// The server is elsewhere now.
@@ -133,13 +146,32 @@ impl Crowd {
     }
 
     /// Everybody ends what they are at and goes. Then every promise is looked up: each acknowledged hold is there,
-    /// with its seats and its payment; no seat is in two; and a request sent again gets its first answer.
-    pub fn leave(mut self, server: &Server) -> usize {
+    /// with its seats and its payment; no seat is in two; a request sent again gets its first answer; and the viewer
+    /// sees what is there.
+    pub fn leave(mut self, server: &Server) -> Left {
         self.shared.leaving.store(true, Ordering::Relaxed);
         for person in std::mem::take(&mut self.threads) {
             person.join().expect("somebody met something impossible");
         }
-        let held = self.shared.held.lock().unwrap().clone();
+        let view = self.viewer.take().expect("they leave once").join();
+        let view = view.expect("the viewer met something impossible");
+        let snapshots = view.snapshots;
+        view.must_agree(server);
+        Left { held: self.shared.check(server), snapshots }
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        // A failed assertion must not leave them waiting for a dead server.
+        self.shared.leaving.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    /// Looks every promise up; how many there were.
+    fn check(&self, server: &Server) -> usize {
+        let held = self.held.lock().unwrap().clone();
         let mut owners = BTreeMap::new();
         for hold in &held {
             for seat in hold.seats {
@@ -149,7 +181,7 @@ impl Crowd {
         }
         let mut unknown = 0;
         for user in 1..=BUYERS {
-            let mut there = self.shared.reservations(server, user);
+            let mut there = self.reservations(server, user);
             for hold in held.iter().filter(|hold| hold.user == user) {
                 let found = there.remove(&hold.id).unwrap_or_else(|| panic!("{hold:?} is lost"));
                 let seats: Vec<u64> = found["seats"]
@@ -164,26 +196,17 @@ impl Crowd {
             }
             unknown += there.len();
         }
-        let lapsed = self.shared.lapsed.load(Ordering::Relaxed);
+        let lapsed = self.lapsed.load(Ordering::Relaxed);
         assert!(
             unknown <= lapsed,
             "{unknown} reservations that nobody asked for, {lapsed} that were given up"
         );
         for hold in held.iter().rev().take(50) {
-            self.shared.ask_again(server, hold);
+            self.ask_again(server, hold);
         }
         held.len()
     }
-}
 
-impl Drop for Crowd {
-    fn drop(&mut self) {
-        // A failed assertion must not leave them waiting for a dead server.
-        self.shared.leaving.store(true, Ordering::Relaxed);
-    }
-}
-
-impl Shared {
     fn buy(&self, user: u64) {
         while !self.is_leaving() {
             let first = self.next.fetch_add(2, Ordering::Relaxed);
@@ -317,11 +340,16 @@ impl Shared {
     }
 
     fn post(&self, user: u64, path: &str, key: &str, body: Option<&Value>) -> std::io::Result<Answer> {
-        let api = self.api.lock().unwrap().clone();
+        let api = self.api();
         post(&api, path, &self.tokens[&user], key, body)
     }
 
-    fn is_leaving(&self) -> bool {
+    /// Where the server is now.
+    pub fn api(&self) -> String {
+        self.api.lock().unwrap().clone()
+    }
+
+    pub fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Relaxed)
     }
 }

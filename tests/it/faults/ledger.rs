@@ -139,6 +139,8 @@ fn postgres_fails_over_to_another_timeline() {
     let epoch = || server.get("/api/v1/options/1/seats").json()["epoch"].as_u64().unwrap_or_default();
     let before = epoch();
     postgres.promote();
+    // The shards are given up, and taken like strangers'.
+    scene.is_fresh();
     until(|| epoch() >= before + 1_000);
     comes_back(&server, &crowd);
     assert_eq!(crowd.unanswered(), 0);
