@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::ports::{AppendError, ShardAnswer};
-use engine::{Epoch, Span, Time};
+use engine::{Epoch, ShardId, Span, Time};
 use hotseat::ledger::postgres::{PgLedger, PgOptions};
 use servers::{Cut, Postgres, Proxy};
 
@@ -102,6 +102,24 @@ async fn a_line_cut_around_a_commit() {
     assert!(duplicates >= 2, "answers that were thrown away were answers to commits");
     assert_eq!(sale.store.heads().await.unwrap(), [(sale.shard(), sale.chain.head)]);
     assert!(audit_of(&sale.store, &[]).await.is_clean());
+}
+
+/// A server that was frozen finds statements in its hands whose senders have long given up: it must not take a shard
+/// for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_acquisition_that_comes_late_takes_nothing() {
+    let proxy = Proxy::start(Postgres::shared().port());
+    let url = Postgres::shared().database();
+    let through =
+        format!("postgres://postgres@127.0.0.1:{}/{}", proxy.port(), url.rsplit('/').next().unwrap());
+    let store = PgWorld { url: through }.open(OWNER, TTL).await;
+    // So that a session is there, and no statement has to be prepared.
+    assert_eq!(store.acquire(ShardId(1)).await.unwrap(), Some(Epoch(1)));
+    // The answer that says when it was sent, and then the statement itself: together more than a second.
+    proxy.delay(Duration::from_millis(600));
+    assert_eq!(store.acquire(ShardId(2)).await.unwrap(), None, "nobody has it, but it is too late");
+    proxy.pass();
+    assert_eq!(store.acquire(ShardId(2)).await.unwrap(), Some(Epoch(1)));
 }
 
 /// A standby was promoted that has everything: every epoch ends, and the next are far above.
