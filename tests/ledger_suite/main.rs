@@ -12,6 +12,7 @@ mod postgres;
 mod postgres_faults;
 mod postgres_open;
 mod postgres_races;
+mod postgres_refusals;
 mod schema;
 mod simulated;
 mod sqlite;
