@@ -70,7 +70,7 @@ impl HttpMetrics {
     }
 
     /// Streams that were closed because their client did not read.
-    pub(super) fn viewers_stalled(&self) -> Counter {
+    pub(crate) fn viewers_stalled(&self) -> Counter {
         self.viewers_stalled.clone()
     }
 }

@@ -291,6 +291,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             }
             Poll::Pending if self.stall_ends().is_some_and(|ends| ends <= now) => {
                 tracing::debug!(socket = %self.name, "a client that reads nothing is closed");
+                if !self.watching.is_empty() {
+                    self.shared.edge.metrics.viewers_stalled().inc();
+                }
                 Err(Gone)
             }
             Poll::Pending => Ok(()),

@@ -151,6 +151,7 @@ async fn a_client_that_never_reads_its_answers_is_closed() {
     while let Ok(taken) = timeout(PATIENCE, stream.write_all(&pings)).await {
         assert!(started.elapsed() < PATIENCE, "the server goes on reading");
         if taken.is_err() {
+            assert_eq!(metric(&world, "hotseat_viewers_stalled_total").await, 1.0);
             world.stop().await;
             return;
         }
