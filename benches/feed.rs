@@ -5,10 +5,12 @@
 //! descriptors; ten thousand viewers need `ulimit -n` above that. They share the cores. The kernel's memory for
 //! sockets is not counted.
 
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use self::common::{Server, address, machine, median};
@@ -41,12 +43,14 @@ async fn measure() {
         // Selections run out while the benchmark goes on.
         let settings = [("HOTSEAT_SELECT_TTL", "2s")];
         let server = Server::start(dir.path(), &public, &ops, &["--demo"], &settings);
+        until_ready(&ops).await;
         let tokens = tokens(&public).await;
         if round == 0 {
             wire(&public, &tokens).await;
         }
         sizes.push(idle(&server, &public).await);
         seconds.push(come_back(&public, &ops, &tokens).await);
+        println!("{:.2} KiB, {:.2} s", sizes[round], seconds[round]);
     }
     println!(
         "an idle viewer, of {IDLE} who each got the map of a stadium: {:.2} KiB of the server (median of {ROUNDS})",
@@ -85,7 +89,6 @@ async fn idle(server: &Server, public: &str) -> f64 {
     let before = resident_kib(server);
     let mut viewers = connect(public, "", IDLE).await;
     for viewer in &mut viewers {
-        viewer.head().await;
         assert_eq!(viewer.event().await.0, "snapshot");
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -97,10 +100,7 @@ async fn idle(server: &Server, public: &str) -> f64 {
 /// Seconds from the end of all connections to the last viewer being up to date again.
 async fn come_back(public: &str, ops: &str, tokens: &[String]) -> f64 {
     let since = current(public).await;
-    let mut viewers = connect(public, &format!("?since={since}"), DROPPED).await;
-    for viewer in &mut viewers {
-        viewer.head().await;
-    }
+    let viewers = connect(public, &format!("?since={since}"), DROPPED).await;
     let resets = resets(ops).await;
     drop(viewers);
     click_everywhere(public, tokens).await;
@@ -110,10 +110,9 @@ async fn come_back(public: &str, ops: &str, tokens: &[String]) -> f64 {
     for viewer in connect(public, &format!("?since={since}"), DROPPED).await {
         let (mut viewer, mut at, goal) = (viewer, since.clone(), goal.clone());
         back.spawn(async move {
-            viewer.head().await;
-            while number(&at) < number(&goal) {
+            while numbers(&at) < numbers(&goal) {
                 let (name, data) = viewer.event().await;
-                assert_eq!(name, "changes");
+                assert_ne!(name, "snapshot");
                 assert!(data.contains(&format!("\"from\":\"{at}\"")), "a gap after {at}: {data}");
                 at = field(&data, "to");
             }
@@ -158,8 +157,10 @@ fn position(map: &[u8]) -> String {
     format!("{}.{}", number(2), number(10))
 }
 
-fn number(position: &str) -> u64 {
-    position.split_once('.').and_then(|(_, seq)| seq.parse().ok()).expect("a position")
+/// Epoch and seq.
+fn numbers(position: &str) -> (u64, u64) {
+    let numbers = position.split_once('.');
+    numbers.and_then(|(epoch, seq)| Some((epoch.parse().ok()?, seq.parse().ok()?))).expect("a position")
 }
 
 fn field(data: &str, name: &str) -> String {
@@ -203,11 +204,25 @@ async fn get(host: &str, path: &str, header: &str) -> Vec<u8> {
     body
 }
 
-/// Viewers who have asked.
+async fn until_ready(ops: &str) {
+    loop {
+        let mut stream = Stream::open(ops).await;
+        stream.send(&format!("GET /readyz HTTP/1.1\r\nhost: {ops}\r\n\r\n")).await;
+        if stream.answer().await.0.starts_with("HTTP/1.1 200") {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Viewers whose streams have begun.
 async fn connect(public: &str, query: &str, count: usize) -> Vec<Stream> {
     let request = format!(
         "GET /api/v1/options/{OPTION}/events{query} HTTP/1.1\r\nhost: {public}\r\naccept: text/event-stream\r\n\r\n"
     );
+    // From an address of their own: the ports of those who went before are not free yet.
+    static CROWDS: AtomicU8 = AtomicU8::new(2);
+    let source = Ipv4Addr::new(127, 0, 0, CROWDS.fetch_add(1, Ordering::Relaxed));
     let mut opening = JoinSet::new();
     let mut viewers = Vec::with_capacity(count);
     for _ in 0..count {
@@ -216,8 +231,10 @@ async fn connect(public: &str, query: &str, count: usize) -> Vec<Stream> {
         }
         let (public, request) = (public.to_owned(), request.clone());
         opening.spawn(async move {
-            let mut stream = Stream::open(&public).await;
+            let mut stream = Stream::open_from(source, &public).await;
             stream.send(&request).await;
+            // Whoever only connects finds the listener's queue full.
+            stream.head().await;
             stream
         });
     }
@@ -232,6 +249,13 @@ struct Stream {
 }
 
 impl Stream {
+    async fn open_from(source: Ipv4Addr, host: &str) -> Self {
+        let socket = TcpSocket::new_v4().expect("a file descriptor is free");
+        socket.bind((source, 0).into()).expect("a port is free");
+        let socket = socket.connect(host.parse().expect("an address")).await.expect("the server listens");
+        Self { socket, raw: Vec::new() }
+    }
+
     async fn open(host: &str) -> Self {
         for _ in 0..1_000 {
             if let Ok(socket) = TcpStream::connect(host).await {
