@@ -14,7 +14,7 @@ use actors::{LeaseSettings, System};
 use anyhow::Context as _;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -39,6 +39,9 @@ use crate::ws::{Sockets, WsSettings};
 mod heads;
 mod ledger;
 mod waiting;
+
+/// Connections that wait to be accepted: a crowd comes in one second. The kernel may allow fewer (`somaxconn`).
+const BACKLOG: u32 = 4_096;
 
 /// How often a start looks whether it is done.
 const READY_POLL: Duration = Duration::from_millis(20);
@@ -80,8 +83,8 @@ impl App {
         if fill_demo && ledger.concerts(None, 1).await?.is_empty() {
             demo::fill(ledger.as_ref()).await.context("the demo's concerts")?;
         }
-        let ops = bind(config.server.ops_listen, "server.ops_listen").await?;
-        let public = bind(config.server.listen, "server.listen").await?;
+        let ops = bind(config.server.ops_listen, "server.ops_listen")?;
+        let public = bind(config.server.listen, "server.listen")?;
         let ops_url = url(ops.local_addr()?);
         let public_url = public_url(config, public.local_addr()?);
 
@@ -281,8 +284,15 @@ fn ws_settings(config: &Config) -> WsSettings {
     }
 }
 
-async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({key})"))
+fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A server that is started again finds its port, whatever lingers there.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().with_context(|| format!("cannot listen on {address} ({key})"))
 }
 
 fn public_url(config: &Config, bound: SocketAddr) -> String {

@@ -28,7 +28,7 @@ where
         done => return done,
     };
     let (say, why) = watch::channel(sentence(&first));
-    let ops = bind(config.server.ops_listen, "server.ops_listen").await?;
+    let ops = bind(config.server.ops_listen, "server.ops_listen")?;
     let is_over = CancellationToken::new();
     let listener = tokio::spawn(serve(ops, waiting_site(why), is_over.clone()));
     let mut pause = BACK_OFF.0;
