@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
-use self::common::{Server, address, machine, median};
+use self::common::{Server, address, machine, median, resident_kib};
 
 mod common;
 
@@ -86,13 +86,13 @@ async fn idle(server: &Server, public: &str) -> f64 {
     // What ran out was cut.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let _position = current(public).await;
-    let before = resident_kib(server);
+    let before = resident_kib(server.0.id());
     let mut viewers = connect(public, "", IDLE).await;
     for viewer in &mut viewers {
         assert_eq!(viewer.event().await.0, "snapshot");
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let after = resident_kib(server);
+    let after = resident_kib(server.0.id());
     drop(viewers);
     (after - before) / IDLE as f64
 }
@@ -171,12 +171,6 @@ fn field(data: &str, name: &str) -> String {
 async fn resets(ops: &str) -> String {
     let page = String::from_utf8(get(ops, "/metrics", "").await).expect("text");
     page.lines().find(|line| line.starts_with("hotseat_viewer_resets_total ")).expect("the metric").to_owned()
-}
-
-fn resident_kib(server: &Server) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.0.id())).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says it");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 async fn tokens(public: &str) -> Vec<String> {

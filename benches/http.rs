@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use self::common::{SEATS, Server, address, machine, median};
+use self::common::{SEATS, Server, address, machine, median, processor};
 
 mod common;
 
@@ -31,8 +31,6 @@ const STADIUM: u32 = 3;
 const SIZE_ROUNDS: usize = 5;
 /// So that a user's soft locks stay below their limit.
 const SEATS_PER_USER: u32 = 4;
-/// Clock ticks in a second, as `/proc/PID/stat` counts them on every Linux.
-const TICKS: f64 = 100.0;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -135,19 +133,11 @@ async fn compare() {
 
 /// Requests per second, and microseconds of the server's processor time for each.
 async fn round(server: &Server, address: &str, requests: &Arc<Vec<Vec<u8>>>) -> (f64, f64) {
-    let before = processor_seconds(server);
+    let before = processor(server.0.id());
     let started = Instant::now();
     let count = load(address, requests).await as f64;
     let rate = count / started.elapsed().as_secs_f64();
-    (rate, (processor_seconds(server) - before) * 1e6 / count)
-}
-
-fn processor_seconds(server: &Server) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.0.id())).unwrap_or_default();
-    let after_name = stat.rsplit(") ").next().unwrap_or_default();
-    let fields: Vec<f64> = after_name.split(' ').filter_map(|field| field.parse().ok()).collect();
-    // The state is no number, so utime and stime, fields 14 and 15 of the line, are the 11th and 12th here.
-    fields.get(10..12).map_or(0.0, |times| times.iter().sum::<f64>() / TICKS)
+    (rate, (processor(server.0.id()) - before) * 1e6 / count)
 }
 
 /// Goes round the stadium on all connections for a round. Every answer must be a selection.

@@ -22,7 +22,7 @@ use hotseat::mirror::local::LocalMirror;
 use hotseat::mirror::redis::RedisMirror;
 use servers::Redis;
 
-use self::common::machine;
+use self::common::{machine, processor};
 
 mod common;
 
@@ -116,7 +116,7 @@ async fn lag(name: &str, mirror: Arc<dyn Mirror>, options: u32) {
     while !mirroring.is_idle() || mirroring.away().is_some() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    let (mut turn, processor_before) = (0u32, processor());
+    let (mut turn, processor_before) = (0u32, processor(std::process::id()));
     // Catches up after a late tick, so that the rate is kept.
     let mut ticks = tokio::time::interval(Duration::from_millis(1));
     let started = Instant::now();
@@ -142,7 +142,7 @@ async fn lag(name: &str, mirror: Arc<dyn Mirror>, options: u32) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     task.abort();
-    let nanos = (processor() - processor_before) * 1e9 / f64::from(turn);
+    let nanos = (processor(std::process::id()) - processor_before) * 1e9 / f64::from(turn);
     let lags = watched.lags.lock().unwrap();
     let (rounds, changes) = *watched.batches.lock().unwrap();
     let ms = |quantile: f64| f64::from(u32::try_from(lags.value_at_quantile(quantile)).unwrap()) / 1_000.0;
@@ -155,14 +155,6 @@ async fn lag(name: &str, mirror: Arc<dyn Mirror>, options: u32) {
         ms(0.999),
         ms(1.0),
     );
-}
-
-/// Processor time of this process so far, in seconds.
-fn processor() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // After the name in parentheses: fields 12 and 13 are user and system time in hundredths.
-    let ticks = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
-    ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
 /// 100,000 soft locks of one option: written, read, and how long somebody else waits meanwhile.

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use self::common::{Server, address, machine, median};
+use self::common::{Server, address, machine, median, processor, resident_kib};
 
 mod common;
 
@@ -82,7 +82,7 @@ async fn until_ready(ops: &str) {
 async fn idle(kind: &str, subprotocol: Option<&'static str>) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (server, address) = start(dir.path()).await;
-    let before = resident(&server.0);
+    let before = resident_kib(server.0.id());
     let mut viewers = Vec::new();
     let started = Instant::now();
     while viewers.len() < IDLE {
@@ -102,24 +102,8 @@ async fn idle(kind: &str, subprotocol: Option<&'static str>) {
     let took = started.elapsed();
     // Longer than the five seconds in which a stranger must say what it wants.
     tokio::time::sleep(Duration::from_secs(8)).await;
-    let each = (resident(&server.0) - before) / IDLE as f64;
+    let each = (resident_kib(server.0.id()) - before) / IDLE as f64;
     println!("{IDLE} idle viewers of a stadium, {kind}: {each:.1} KiB resident each; all came in {took:.1?}");
-}
-
-/// In KiB.
-fn resident(server: &Child) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).expect("Linux tells")
-}
-
-/// Microseconds of processor time so far.
-fn processor(server: &Child) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.id())).unwrap_or_default();
-    let after_name = stat.rsplit(") ").next().unwrap_or_default();
-    let fields: Vec<f64> = after_name.split(' ').filter_map(|field| field.parse().ok()).collect();
-    // The state is no number, so utime and stime are the 11th and 12th here, in hundredths of a second.
-    fields.get(10..12).map_or(0.0, |times| times.iter().sum::<f64>() * 1e4)
 }
 
 /// Every user selects eight seats and gives them back, in one frame, over and over.
@@ -137,7 +121,7 @@ async fn clicks(server: &Child, address: &str) {
     let mut rates = Vec::new();
     for _ in 0..ROUNDS {
         let (count, done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-        let (before, started) = (processor(server), Instant::now());
+        let (before, started) = (processor(server.id()), Instant::now());
         let mut tasks = JoinSet::new();
         for (mut socket, frame) in sockets.drain(..) {
             let (count, done) = (count.clone(), done.clone());
@@ -155,7 +139,7 @@ async fn clicks(server: &Child, address: &str) {
         sockets = tasks.join_all().await;
         let count = count.load(Ordering::Relaxed) as f64;
         let rate = count / started.elapsed().as_secs_f64();
-        println!("{rate:>12.0}{:>14.2}", (processor(server) - before) / count);
+        println!("{rate:>12.0}{:>14.2}", (processor(server.id()) - before) * 1e6 / count);
         rates.push(rate);
     }
     println!("clicks/s over sockets: {:.0} (median of {ROUNDS})", median(&mut rates));
@@ -246,7 +230,7 @@ impl Audience {
 
     /// Frames per second, the quiet between changes left out, and microseconds of the server's processor time for each.
     async fn round(&mut self, server: &Child, news: &[Vec<u8>; 2]) -> (f64, f64) {
-        let before = processor(server);
+        let before = processor(server.id());
         let mut spent = Duration::ZERO;
         for change in 0..CHANGES {
             tokio::time::sleep(QUIET).await;
@@ -259,7 +243,7 @@ impl Audience {
             while self.control.try_read(&mut [0; 4_096]).is_ok_and(|length| length > 0) {}
         }
         let frames = (CHANGES * VIEWERS) as f64;
-        (frames / spent.as_secs_f64(), (processor(server) - before) / frames)
+        (frames / spent.as_secs_f64(), (processor(server.id()) - before) * 1e6 / frames)
     }
 }
 

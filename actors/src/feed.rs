@@ -6,7 +6,7 @@
 //! cut from wherever it was. `history` decides what brings whom up to date; here are the locks and the clock.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use engine::{Epoch, OptionId, SeatChange, SeatState};
@@ -19,6 +19,7 @@ use self::history::{CatchUp, Cut, History};
 pub use self::position::{NotAPosition, Position};
 pub use self::snapshot::Snapshot;
 pub use self::watch::Watch;
+use crate::lock::lock;
 use crate::observe::Metrics;
 
 mod frame;
@@ -292,8 +293,4 @@ fn ones(words: &[u64]) -> impl Iterator<Item = u32> {
             is_one.then(|| 64 * word + place)
         })
     })
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,10 +6,12 @@
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::task::{Context, Poll, Waker};
 
 use engine::{OptionId, SeatList, Time, UserId};
+
+use crate::lock::lock;
 
 /// What a user has selected in an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +86,7 @@ impl Followers {
         let mut shown = Vec::new();
         for (user, ears) in users.iter() {
             for ear in ears {
-                shown.extend(ear.lock().shown.iter().map(|option| (*user, *option)));
+                shown.extend(lock(&ear.0).shown.iter().map(|option| (*user, *option)));
             }
         }
         shown.sort_unstable();
@@ -112,7 +114,7 @@ impl Following {
 
     /// The next change; the newest of its option, whatever came between.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Selection> {
-        let mut heard = self.ear.lock();
+        let mut heard = lock(&self.ear.0);
         if heard.news.is_empty() {
             if !heard.waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
                 heard.waker = Some(cx.waker().clone());
@@ -136,7 +138,7 @@ impl Drop for Following {
 
 impl Ear {
     fn hear(&self, selection: Selection) {
-        let mut heard = self.lock();
+        let mut heard = lock(&self.0);
         heard.shown.retain(|option| *option != selection.option);
         if !selection.seats.is_empty() {
             heard.shown.push(selection.option);
@@ -150,10 +152,6 @@ impl Ear {
         if let Some(waker) = waker {
             waker.wake();
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Heard> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

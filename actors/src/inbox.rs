@@ -4,8 +4,9 @@
 //! A message of its own for each command costs a boxed envelope, a wake-up and a turn of the actor's loop, several
 //! times what the decision costs. Under load this is one of each for all the commands that are there.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
+use crate::lock::lock;
 use crate::shard::Asked;
 
 /// One for each actor, so that what a dead one left is dropped with it: permits return, and who waits hears of it.
@@ -16,7 +17,7 @@ impl Inbox {
     /// Whether the actor must be told: nothing was there.
     #[must_use]
     pub fn push(&self, asked: Asked) -> bool {
-        let mut waiting = self.lock();
+        let mut waiting = lock(&self.0);
         waiting.push(asked);
         waiting.len() == 1
     }
@@ -24,17 +25,13 @@ impl Inbox {
     /// Takes everything, in the order in which it came, and leaves an empty buffer behind.
     pub fn take_into(&self, buffer: &mut Vec<Asked>) {
         debug_assert!(buffer.is_empty(), "what was taken before is decided");
-        std::mem::swap(&mut *self.lock(), buffer);
+        std::mem::swap(&mut *lock(&self.0), buffer);
     }
 
     /// Nobody will come for it any more.
     pub fn clear(&self) {
-        let left = std::mem::take(&mut *self.lock());
+        let left = std::mem::take(&mut *lock(&self.0));
         // Outside of the lock: each drop wakes somebody.
         drop(left);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Asked>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

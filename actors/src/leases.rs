@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use engine::{Epoch, ShardId};
@@ -10,6 +10,7 @@ use ractor::ActorRef;
 use tokio::time::Instant;
 
 use crate::clock::LedgerClock;
+use crate::lock::lock;
 use crate::observe::Metrics;
 use crate::ports::{Ledger, LedgerError};
 use crate::reach::{LedgerAway, Reach, micros};
@@ -89,7 +90,7 @@ impl Leases {
     pub fn granted(&self, shard: ShardId, epoch: Epoch, sent: Instant) -> Lease {
         let deadline = Arc::new(AtomicU64::new(self.deadline(sent)));
         let lease = Lease { shared: self.shared.clone(), deadline: deadline.clone() };
-        if let Some(former) = self.lock().insert(shard, Held { epoch, deadline }) {
+        if let Some(former) = lock(&self.shared.held).insert(shard, Held { epoch, deadline }) {
             former.deadline.store(LOST, Ordering::Relaxed);
         }
         lease
@@ -97,7 +98,7 @@ impl Leases {
 
     /// The shard is not this node's any more.
     pub fn forget(&self, shard: ShardId, epoch: Epoch) {
-        let mut held = self.lock();
+        let mut held = lock(&self.shared.held);
         if held.get(&shard).is_some_and(|held| held.epoch == epoch)
             && let Some(former) = held.remove(&shard)
         {
@@ -108,7 +109,7 @@ impl Leases {
     /// Everything this node believes it owns.
     #[must_use]
     pub fn held(&self) -> Vec<(ShardId, Epoch)> {
-        self.lock().iter().map(|(shard, held)| (*shard, held.epoch)).collect()
+        lock(&self.shared.held).iter().map(|(shard, held)| (*shard, held.epoch)).collect()
     }
 
     /// The answer to a renewal of `asked`, sent at `sent`. Those that are not in `still` are lost,
@@ -123,7 +124,10 @@ impl Leases {
         let deadline = self.deadline(sent);
         let mut lost = Vec::new();
         for &(shard, epoch) in asked {
-            let held = self.lock().get(&shard).filter(|held| held.epoch == epoch).map(|h| h.deadline.clone());
+            let held = lock(&self.shared.held)
+                .get(&shard)
+                .filter(|held| held.epoch == epoch)
+                .map(|h| h.deadline.clone());
             let Some(held) = held else { continue };
             if still.contains(&shard) {
                 held.fetch_max(deadline, Ordering::Relaxed);
@@ -143,13 +147,13 @@ impl Leases {
 
     /// How the last attempt to bring a shard up went.
     pub fn restored(&self, failed: Option<String>) {
-        *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = failed;
+        *lock(&self.shared.trouble) = failed;
     }
 
     /// Why shards do not come up; `None` when the last that tried did.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
-        self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.shared.trouble).clone()
     }
 
     /// Nothing is decided on this node any more.
@@ -160,10 +164,6 @@ impl Leases {
     fn deadline(&self, sent: Instant) -> u64 {
         let LeaseSettings { ttl, margin, .. } = self.shared.settings;
         micros(sent.saturating_duration_since(self.shared.base) + ttl.saturating_sub(margin))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ShardId, Held>> {
-        self.shared.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -17,6 +17,7 @@ pub mod row;
 pub mod batch;
 pub mod handle;
 mod inbox;
+mod lock;
 mod permits;
 
 mod replies;

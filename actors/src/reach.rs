@@ -5,11 +5,13 @@
 //! renewal answered: a ledger that answers but takes no writes (a full disk, a standby) gives a lease to
 //! nobody either, and is as far away as one that is gone.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::lock::lock;
 
 /// What a configured, not released node last said about the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +71,7 @@ impl Reach {
         let until = clicks_until(&[Report::Away(now)], self.within);
         let until = until.map_or(0, |until| micros(until.saturating_duration_since(self.base)));
         self.until.store(until, Ordering::Relaxed);
-        let mut away = self.lock();
+        let mut away = lock(&self.away);
         let since = away.as_ref().map_or(now, |away| away.since);
         away.replace(LedgerAway { since, why }).is_none()
     }
@@ -77,16 +79,12 @@ impl Reach {
     /// The ledger answered. Since when it had not.
     pub fn answered(&self) -> Option<Instant> {
         self.until.store(0, Ordering::Relaxed);
-        self.lock().take().map(|away| away.since)
+        lock(&self.away).take().map(|away| away.since)
     }
 
     /// `None` while the ledger answers.
     pub fn away(&self) -> Option<LedgerAway> {
-        self.lock().clone()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<LedgerAway>> {
-        self.away.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.away).clone()
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use engine::entry::Fact;
@@ -22,6 +22,7 @@ use crate::followers::{Followers, Selection};
 use crate::handle::{Answer, Ask, Memory};
 use crate::inbox::Inbox;
 use crate::leases::Lease;
+use crate::lock::lock;
 use crate::mirror::check::Selecting;
 use crate::mirror::{Call, Mirroring, OptionMirror};
 use crate::observe::{Metrics, Op, SAMPLE, ShardGauges};
@@ -401,7 +402,7 @@ impl Serving {
     fn open_outlets(&mut self) {
         let shard = &self.start.shard;
         let epoch = shard.epoch();
-        let mut served = self.start.options.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut served = lock(&self.start.options);
         for view in shard.options() {
             let option = view.option;
             let Err(place) = self.outlets.binary_search_by_key(&option, |(option, _)| *option) else {

@@ -2,7 +2,7 @@
 //! under a new epoch; whoever is lost is stopped now and waits for its lease like any other node.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use engine::{Epoch, ShardId};
@@ -15,6 +15,7 @@ use crate::feed::Hub;
 use crate::followers::Followers;
 use crate::handle::{Door, Doors, Route};
 use crate::inbox::Inbox;
+use crate::lock::lock;
 use crate::mirror::Mirroring;
 use crate::observe::Metrics;
 use crate::restore::{Ready, Restorer};
@@ -199,7 +200,7 @@ impl State {
             Stage::Serving { .. } | Stage::Stopped => return,
         }
         tracing::error!(%shard, %epoch, "the lease is lost; the shard stops here");
-        let mut options = self.door(shard).options.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut options = lock(&self.door(shard).options);
         for option in std::mem::take(&mut *options) {
             self.tree.hub.close(option, epoch);
             self.tree.mirror.close(option, epoch);

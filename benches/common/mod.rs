@@ -23,6 +23,8 @@ use tokio::time::Instant;
 
 pub const SEATS: u32 = 100_000;
 const SHARDS: u16 = 64;
+/// Clock ticks in a second, as `/proc/PID/stat` counts them on every Linux.
+const TICKS: f64 = 100.0;
 
 /// CPU and cores, to stand beside every number.
 pub fn machine() -> String {
@@ -30,6 +32,22 @@ pub fn machine() -> String {
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown CPU");
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     format!("{}, {cores} cores, {}", model.trim_start_matches(['\t', ' ', ':']), std::env::consts::OS)
+}
+
+/// Processor time of a process so far, in seconds.
+pub fn processor(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after_name = stat.rsplit(") ").next().unwrap_or_default();
+    let fields: Vec<f64> = after_name.split(' ').filter_map(|field| field.parse().ok()).collect();
+    // The state is no number, so utime and stime, fields 14 and 15 of the line, are the 11th and 12th here.
+    fields.get(10..12).map_or(0.0, |times| times.iter().sum::<f64>() / TICKS)
+}
+
+/// Resident memory of a process, in KiB.
+pub fn resident_kib(pid: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).expect("Linux says it")
 }
 
 pub fn median(values: &mut [f64]) -> f64 {

@@ -1,16 +1,11 @@
 //! The listener: bounded, with a deadline for slow heads, and a door that closes politely.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
@@ -19,6 +14,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::site::Site;
 use super::watch::{Counted, Patience, Progress, Watched};
 
 /// A request's head must arrive within about this; it is also how long an idle connection is kept.
@@ -40,20 +36,12 @@ struct Bounds {
 /// Serves HTTP/1.1 and HTTP/2 (prior knowledge) until `shutdown` is cancelled, then lets every open request end.
 /// Returns when the last connection is closed; who does not want to wait so long drops the future, which closes
 /// the rest.
-pub async fn serve<S>(listener: TcpListener, site: S, shutdown: CancellationToken)
-where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-{
+pub async fn serve(listener: TcpListener, site: Site, shutdown: CancellationToken) {
     let bounds = Bounds { connections: CONNECTIONS, head_timeout: HEAD_TIMEOUT };
     serve_within(bounds, listener, site, shutdown).await;
 }
 
-async fn serve_within<S>(bounds: Bounds, listener: TcpListener, site: S, shutdown: CancellationToken)
-where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-{
+async fn serve_within(bounds: Bounds, listener: TcpListener, site: Site, shutdown: CancellationToken) {
     let places = Arc::new(Semaphore::new(bounds.connections));
     let builder = Arc::new(builder());
     let mut open = Open::default();
@@ -100,11 +88,7 @@ struct OpenConnection {
 }
 
 impl Open {
-    fn spawn<S>(&mut self, builder: &Arc<Builder>, site: &S, stream: TcpStream, place: Place)
-    where
-        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
-        S::Future: Send + 'static,
-    {
+    fn spawn(&mut self, builder: &Arc<Builder>, site: &Site, stream: TcpStream, place: Place) {
         let progress = Arc::new(Progress::default());
         let io = TokioIo::new(Watched {
             stream: Some(stream),
@@ -182,11 +166,12 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpS
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
     use std::net::SocketAddr;
     use std::pin::Pin;
     use std::task::{Poll, ready};
 
-    use axum::body::{Bytes, HttpBody};
+    use axum::body::{Body, Bytes, HttpBody};
     use axum::routing::get;
     use axum::{Extension, Router};
     use hyper::body::Frame;
@@ -202,8 +187,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let site = hyper_util::service::TowerToHyperService::new(router);
-        let server = tokio::spawn(serve_within(bounds, listener, site, shutdown.clone()));
+        let server = tokio::spawn(serve_within(bounds, listener, Site::new(router), shutdown.clone()));
         (address, shutdown, server)
     }
 

@@ -239,7 +239,7 @@ impl AsyncWrite for Watched {
 }
 
 /// Tells the kernel how much of a stream it may keep.
-pub(super) fn bound(stream: &TcpStream) {
+pub(crate) fn bound(stream: &TcpStream) {
     if let Err(error) = SockRef::from(stream).set_send_buffer_size(STREAM_SEND_BUFFER) {
         tracing::debug!(%error, "SO_SNDBUF");
     }

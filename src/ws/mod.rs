@@ -33,7 +33,7 @@ use self::socket::{Opening, Socket};
 use crate::http::Shared;
 use crate::http::auth::Identity;
 use crate::http::error::Problem;
-use crate::http::watch::Watched;
+use crate::http::watch::{Watched, bound};
 use crate::http::wire::ProblemBody;
 
 mod bucket;
@@ -49,10 +49,6 @@ mod watching;
 
 /// The subprotocol whose feed is binary.
 const BINARY: &str = "hotseat.bin.1";
-
-/// What the kernel may hold of what a client has not read: half of it is its own bookkeeping. It would grow this to
-/// megabytes for each client that does not read.
-const KERNEL_SEND_BUFFER: usize = 64 * 1024;
 
 /// A client that vanished without a word is noticed after this and three probes.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
@@ -202,8 +198,8 @@ fn open(
         return None;
     };
     let stream = parts.io.into_inner();
-    if let Some(Err(error)) = stream.stream.as_ref().map(tune) {
-        tracing::debug!(%error, "a socket keeps the kernel's settings");
+    if let Some(socket) = &stream.stream {
+        tune(socket);
     }
     let session = Session::new(Instant::now(), shared.edge.settings.ws.limits(), identity.as_ref());
     let following = identity.map(|identity| shared.edge.handle.follow(identity.user));
@@ -213,10 +209,12 @@ fn open(
     Some(Box::new(Socket::new(shared.clone(), sockets, stream, opening)))
 }
 
-fn tune(stream: &TcpStream) -> std::io::Result<()> {
-    let socket = SockRef::from(stream);
-    socket.set_send_buffer_size(KERNEL_SEND_BUFFER)?;
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE_PROBES))
+fn tune(socket: &TcpStream) {
+    bound(socket);
+    let probes = TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE_PROBES);
+    if let Err(error) = SockRef::from(socket).set_tcp_keepalive(&probes) {
+        tracing::debug!(%error, "SO_KEEPALIVE");
+    }
 }
 
 /// The client's key, when it is a handshake of RFC 6455 §4.2.1.

@@ -1,14 +1,12 @@
 //! Data directories that an operator can meet, through the binary: each is said in one sentence that names the
 //! directory and the remedy, and nothing in it is lost.
 
+use serde_json::{Value, json};
 use std::path::Path;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
-
 use crate::support::disk::{Disk, with_mounts};
-use crate::support::{Place, Server, request, run_on};
+use crate::support::{Place, Server, request, run_on, until};
 
 /// Everything that opens a data directory to write. `audit` only reads.
 const WRITERS: [&[&str]; 3] = [
@@ -192,12 +190,4 @@ fn warnings(server: &Server) -> String {
     assert_eq!(ready.status, 200, "{ready:?}");
     let warnings: Vec<Value> = ready.json()["warnings"].as_array().unwrap().clone();
     warnings.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n")
-}
-
-fn until(done: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !done() {
-        assert!(started.elapsed() < Duration::from_secs(60));
-        thread::sleep(Duration::from_millis(20));
-    }
 }

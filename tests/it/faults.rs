@@ -3,11 +3,9 @@
 //! the audit is clean.
 
 use std::cell::Cell;
-use std::thread;
-use std::time::{Duration, Instant};
 
-use self::crowd::{Crowd, PATIENCE, SEATS};
-use crate::support::{Place, Ran, Server, hotseat, request};
+use self::crowd::{Crowd, SEATS};
+use crate::support::{Place, Ran, Server, hotseat, request, until};
 
 mod clock;
 mod crowd;
@@ -103,13 +101,4 @@ fn metric(server: &Server, name: &str) -> f64 {
     let page = String::from_utf8(page.body).unwrap();
     let line = page.lines().find_map(|line| line.strip_prefix(&format!("hotseat_{name} ")));
     line.unwrap_or_else(|| panic!("no {name} in\n{page}")).parse().unwrap()
-}
-
-#[track_caller]
-fn until(done: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !done() {
-        assert!(started.elapsed() < PATIENCE, "not in {PATIENCE:?}");
-        thread::sleep(Duration::from_millis(20));
-    }
 }

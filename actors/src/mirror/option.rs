@@ -6,7 +6,8 @@ use engine::{Epoch, MirrorOp, OptionId, SoftLock, Time};
 use tokio::time::Instant;
 
 use super::seats::{SeatSet, coalesce};
-use super::{Call, CallShard, Mirroring, lock};
+use super::{Call, CallShard, Mirroring};
+use crate::lock::lock;
 use crate::ports::{MirrorAnswer, MirrorBatch};
 
 /// Changes an option's log holds. A mirror that is away longer than that is rebuilt from memory anyway.

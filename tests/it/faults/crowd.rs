@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::viewer::View;
 use crate::support::server::post;
-use crate::support::{Answer, Server, request, run_on};
+use crate::support::{Answer, PATIENCE, Server, request, run_on};
 
 /// Seats of the hall: the buyers walk through the first, the clickers stay on the others.
 pub const SEATS: u32 = 12_000;
@@ -21,8 +21,6 @@ const CLICKERS: u64 = 2;
 const CASHIER: u64 = 99;
 /// Between two purchases, and between two clicks: a crowd, not a flood, or the faults would be about something else.
 const PAUSE: Duration = Duration::from_millis(3);
-/// Nothing here takes this long unless it hangs.
-pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The crowd at work.
 pub struct Crowd {

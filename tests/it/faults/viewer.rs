@@ -7,8 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::crowd::{PATIENCE, Shared};
-use crate::support::{Server, request};
+use super::crowd::Shared;
+use crate::support::{PATIENCE, Server, request};
 
 const PAUSE: Duration = Duration::from_millis(30);
 

@@ -6,6 +6,8 @@ pub mod server;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -21,6 +23,19 @@ pub fn hotseat() -> Command {
         }
     }
     command
+}
+
+/// How long a test waits for what must come, on a machine that is busy with others.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Waits until something is so.
+#[track_caller]
+pub fn until(done: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !done() {
+        assert!(started.elapsed() < PATIENCE, "not in {PATIENCE:?}");
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Runs to the end.
