@@ -98,8 +98,8 @@ impl Mirror for Watched {
         self.mirror.take_over(option, epoch, now).await
     }
 
-    fn linger(&self) -> Duration {
-        self.mirror.linger()
+    fn spacing(&self) -> Duration {
+        self.mirror.spacing()
     }
 }
 

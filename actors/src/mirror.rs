@@ -170,7 +170,8 @@ impl Mirroring {
     pub async fn run(self) {
         let mut checks = tokio::time::interval(IDLE_CHECK);
         checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let linger = self.0.port.linger();
+        let spacing = self.0.port.spacing();
+        let mut next_round = Instant::now();
         let mut rebuilds = JoinSet::new();
         let mut back_off = BACK_OFF.0;
         let mut retry = None;
@@ -183,12 +184,13 @@ impl Mirroring {
             while rebuilds.try_join_next().is_some() {}
             match due {
                 Due::Changes => {
-                    if linger.is_zero() {
-                        // Whoever is ready to run may add to the batches: no timer, fuller batches under load.
-                        tokio::task::yield_now().await;
+                    if Instant::now() < next_round {
+                        tokio::time::sleep_until(next_round).await;
                     } else {
-                        tokio::time::sleep(linger).await;
+                        // Whoever is ready to run may add to the batches.
+                        tokio::task::yield_now().await;
                     }
+                    next_round = Instant::now() + spacing;
                     let dirty = std::mem::take(&mut *lock(&self.0.dirty));
                     self.round(dirty, &mut rebuilds).await;
                 }

@@ -130,8 +130,8 @@ pub trait Mirror: Send + Sync + 'static {
         now: Time,
     ) -> Result<Vec<SoftLock>, MirrorError>;
 
-    /// How long changes should gather before they are sent; nothing where the way there takes its time.
-    fn linger(&self) -> Duration;
+    /// How far apart rounds begin at least: what changes meanwhile goes together, and costs the mirror less.
+    fn spacing(&self) -> Duration;
 }
 
 /// Changes of one option since `previous`. One without changes asks whether the mirror stands there.

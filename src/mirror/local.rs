@@ -142,7 +142,7 @@ impl Mirror for LocalMirror {
     }
 
     /// A batch costs more than a change, and what waits in the log survives the shard's actor as the copy does.
-    fn linger(&self) -> Duration {
+    fn spacing(&self) -> Duration {
         Duration::from_millis(1)
     }
 }

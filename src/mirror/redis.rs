@@ -219,8 +219,9 @@ impl Mirror for RedisMirror {
         }
     }
 
-    fn linger(&self) -> Duration {
-        Duration::ZERO
+    /// The runtime's timers tick by the millisecond: this is one round a tick.
+    fn spacing(&self) -> Duration {
+        Duration::from_micros(500)
     }
 }
 

@@ -20,7 +20,7 @@ struct Book {
     batches: Mutex<Vec<Vec<MirrorOp>>>,
     /// How many calls fail before one works.
     fail: AtomicU64,
-    linger: Mutex<Duration>,
+    spacing: Mutex<Duration>,
     /// Rebuilds wait for this.
     hold: Mutex<Option<Arc<Notify>>>,
 }
@@ -96,8 +96,8 @@ impl Mirror for Book {
         Ok(lock(&self.locks).values().copied().collect())
     }
 
-    fn linger(&self) -> Duration {
-        *lock(&self.linger)
+    fn spacing(&self) -> Duration {
+        *lock(&self.spacing)
     }
 }
 
@@ -216,10 +216,11 @@ async fn a_rebuild_holds_nobody_up() {
 #[tokio::test(start_paused = true)]
 async fn a_take_over_waits_for_what_a_dead_actor_noted() {
     let book = Arc::new(Book::default());
-    *lock(&book.linger) = Duration::from_millis(20);
+    *lock(&book.spacing) = Duration::from_millis(20);
     let (mirroring, shard, _calls) = start(&book);
     let option = mirroring.open(OPTION, Epoch(1), vec![soft_lock(1)], shard);
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    settle().await;
+    // Too soon after the last round.
     option.push(MirrorOp::Lock(soft_lock(2)));
     let read = mirroring.take_over(OPTION, Epoch(2), Time(0)).await.unwrap();
     assert_eq!(read, [soft_lock(1), soft_lock(2)]);
@@ -321,7 +322,7 @@ impl Mirror for Hostile {
         Ok(Vec::new())
     }
 
-    fn linger(&self) -> Duration {
+    fn spacing(&self) -> Duration {
         Duration::ZERO
     }
 }

@@ -77,7 +77,7 @@ impl Mirror for TestMirror {
         batches.iter().map(|batch| self.apply_one(batch)).collect()
     }
 
-    fn linger(&self) -> Duration {
+    fn spacing(&self) -> Duration {
         Duration::ZERO
     }
 
