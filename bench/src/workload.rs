@@ -14,7 +14,7 @@ impl Draws {
         draws
     }
 
-    fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -23,8 +23,14 @@ impl Draws {
 
     /// In 0..1.
     #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
-    fn fraction(&mut self) -> f64 {
+    pub fn fraction(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// A number below a bound.
+    #[expect(clippy::cast_possible_truncation, reason = "the bound is a u32")]
+    pub fn below(&mut self, bound: u32) -> u32 {
+        (self.next() % u64::from(bound.max(1))) as u32
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "the range is a u32's")]
