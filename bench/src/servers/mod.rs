@@ -1,0 +1,19 @@
+//! Private servers of a comparison: PostgreSQL, Redis, hotseat, and the other ways of selling seats.
+//!
+//! Each listens on loopback alone, keeps its files in a temporary directory, and is gone when its value is dropped or
+//! when this process ends, however it ends. Starting one blocks: do it before the load.
+
+mod baseline;
+mod cpu;
+mod hotseat;
+mod postgres;
+mod process;
+mod redis;
+#[cfg(test)]
+mod tests;
+
+pub use baseline::BaselineServer;
+pub use cpu::cpu_seconds;
+pub use hotseat::HotseatServer;
+pub use postgres::Postgres;
+pub use redis::Redis;
