@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use crate::frames::{Frame, Position};
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Page<T> {
@@ -20,6 +22,18 @@ pub struct Concert {
 pub struct ConcertOption {
     pub option_id: u64,
     pub seat_count: u32,
+}
+
+/// The OpenAPI document, as far as it says who answers.
+#[derive(Debug, Deserialize)]
+pub struct Document {
+    pub info: Info,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Info {
+    pub title: String,
+    pub version: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -49,10 +63,12 @@ pub struct Reservation {
 }
 
 /// RFC 9457.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
     pub code: String,
+    #[serde(default)]
+    pub status: u16,
     #[serde(default)]
     pub detail: String,
     #[serde(default)]
@@ -60,6 +76,18 @@ pub struct Problem {
     /// Of `NO_SEATS_TOGETHER`: the longest run there is.
     #[serde(default)]
     pub longest: u32,
+}
+
+impl Problem {
+    /// Whether the server decided about seats. Everything else is a failure, of the server's or of ours.
+    pub fn is_decision(&self) -> bool {
+        matches!(self.status, 403 | 404 | 409 | 422)
+    }
+
+    /// Whether nothing was decided: the same request may be sent again.
+    pub fn is_undecided(&self) -> bool {
+        matches!(self.status, 429 | 500..)
+    }
 }
 
 pub fn numbers(seats: &[Seat]) -> Vec<u32> {
@@ -76,27 +104,25 @@ pub enum State {
     Confirmed,
 }
 
-/// The compact map: `u8 version=1 | u8 bits=2 | u64 epoch | u64 seq | u32 seats | 2 bits a seat`, little-endian.
+/// What every seat is, at one position of the feed.
 #[derive(Clone, Debug)]
 pub struct SeatMap {
+    pub at: Position,
     states: Vec<State>,
 }
 
 impl SeatMap {
-    /// `None` when the bytes are no map of this version.
+    /// `None` when the bytes are no compact map.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let (head, packed) = bytes.split_at_checked(22)?;
-        let seat_count = u32::from_le_bytes(head[18..].try_into().ok()?) as usize;
-        if head[..2] != [1, 2] || packed.len() != seat_count.div_ceil(4) {
-            return None;
-        }
-        let state = |seat: usize| match (packed[seat / 4] >> (2 * (seat % 4))) & 3 {
+        let frame = Frame::read(bytes)?;
+        let Frame::Map { at, .. } = frame else { return None };
+        let state = |(_, state): (u32, u8)| match state {
             0 => State::Available,
             1 => State::Selecting,
             2 => State::Hold,
             _ => State::Confirmed,
         };
-        Some(Self { states: (0..seat_count).map(state).collect() })
+        Some(Self { at, states: frame.states().map(state).collect() })
     }
 
     pub fn count(&self, state: State) -> usize {
@@ -105,6 +131,15 @@ impl SeatMap {
 
     pub fn seat_count(&self) -> usize {
         self.states.len()
+    }
+
+    /// Seats that are somebody's.
+    pub fn taken(&self) -> Vec<u32> {
+        (0..)
+            .zip(&self.states)
+            .filter(|(_, state)| **state != State::Available)
+            .map(|(seat, _)| seat)
+            .collect()
     }
 
     /// Seats that are AVAILABLE, best first: a seat's number is its rank.

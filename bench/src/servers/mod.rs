@@ -12,8 +12,8 @@ mod redis;
 #[cfg(test)]
 mod tests;
 
-pub use baseline::BaselineServer;
-pub use cpu::cpu_seconds;
-pub use hotseat::HotseatServer;
-pub use postgres::Postgres;
-pub use redis::Redis;
+pub use self::baseline::BaselineServer;
+pub use self::cpu::cpu_seconds;
+pub use self::hotseat::HotseatServer;
+pub use self::postgres::Postgres;
+pub use self::redis::Redis;

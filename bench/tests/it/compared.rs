@@ -1,0 +1,37 @@
+//! The comparison and the search for the knee, in a small form.
+
+use crate::support::{report, run, server_binary};
+
+#[test]
+fn ways_of_selling_are_compared_and_hotseat_does_nothing_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().to_str().unwrap();
+    let binary = server_binary();
+    let args = ["compare", "--only", "pessimistic,redis-setnx,hotseat", "--rounds", "1", "--time", "0.3"];
+    let further =
+        ["--seats", "1000", "--connections", "8", "--out", out, "--hotseat", binary.to_str().unwrap()];
+    run(&[&args[..], &further].concat()).passed();
+    let comparison = &report(dir.path())["comparison"];
+    let loads = comparison["loads"].as_array().unwrap();
+    assert_eq!(loads.len(), 6, "{comparison}");
+    for load in loads {
+        for result in load["results"].as_array().unwrap() {
+            assert!(result["clicksPerSecond"].as_f64() > Some(0.0), "{load}");
+            assert_eq!((&result["doubleSales"], &result["falseRefusals"]), (&0.into(), &0.into()), "{load}");
+        }
+    }
+    assert!(comparison["facts"]["PostgreSQL"].as_str().unwrap().contains("fsync=on"), "{comparison}");
+    assert!(!comparison["bars"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn the_knee_of_a_server_that_does_nothing_is_looked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().to_str().unwrap();
+    let args = ["capacity", "--null", "--users", "4", "--max-rate", "400", "--time", "300ms", "--out", out];
+    run(&args).passed();
+    let capacity = &report(dir.path())["capacity"];
+    assert_eq!(capacity["closed"].as_array().unwrap().len(), 3, "{capacity}");
+    let open = capacity["open"].as_array().unwrap();
+    assert!(open.iter().all(|point| point["offered"].as_f64() <= Some(500.0)), "{capacity}");
+}
