@@ -90,7 +90,8 @@ impl Found {
         let stores = Stores::start()?;
         let server = Running::start(Contender::Hotseat, args.hotseat.as_deref(), &stores, SEATS).await?;
         let url = server.at.target.to_string();
-        let at = ["--url", &url];
+        // A new option is on sale within a second.
+        let at = ["--url", &url, "--wait", "10s"];
         for line in LOADS {
             if !self.interrupted {
                 self.load(line, &at).await?;
