@@ -69,11 +69,13 @@ impl Choice for Fight {
     /// One that nobody is known to have bought: the last ones are wanted by all.
     fn next(&self, draws: &mut Draws) -> Option<Wish> {
         loop {
-            let first = self.count.load(Ordering::Relaxed) / self.few * self.few;
-            let end = (first + self.few).min(u32::try_from(self.sold.len()).unwrap_or(u32::MAX));
-            if first >= end {
+            let (count, all) =
+                (self.count.load(Ordering::Relaxed), u32::try_from(self.sold.len()).unwrap_or(u32::MAX));
+            if count >= all {
                 return None;
             }
+            let first = count / self.few * self.few;
+            let end = (first + self.few).min(all);
             let drawn = first + draws.below(end - first);
             let seat = (drawn..end).chain(first..drawn).find(|seat| !self.is_sold(*seat));
             if let Some(seat) = seat {
