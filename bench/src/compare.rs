@@ -232,6 +232,9 @@ fn wrongs(table: &Table<'_>) -> Vec<String> {
 /// What is said in a line each: all bars, the missed ones with their numbers below.
 pub fn headline(comparison: &Comparison) -> Vec<Headline> {
     let met = comparison.bars.iter().filter(|bar| bar.met).count();
+    if comparison.bars.is_empty() {
+        return Vec::new();
+    }
     let value = format!("{met} of {}", comparison.bars.len());
     let missed = comparison.bars.iter().filter(|bar| !bar.met);
     let bars = Headline { what: "bars met".to_owned(), value };

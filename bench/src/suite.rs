@@ -56,7 +56,7 @@ struct Found {
     interrupted: bool,
 }
 
-/// Measures, prints, writes.
+/// Measures, prints, writes: what was found until then, if it is broken off.
 ///
 /// # Errors
 /// Something cannot be started, or was broken off.
@@ -64,15 +64,8 @@ pub async fn command(args: &SuiteArgs, started: &Started) -> anyhow::Result<Exit
     // What is started from here on inherits the room for connections.
     limits::make_room(CONNECTIONS)?;
     let mut found = Found::default();
-    found.load(NULL, &[]).await?;
-    if !found.interrupted {
-        found.loads(args).await?;
-    }
-    if !found.interrupted {
-        let Compared { comparison, wrongs, interrupted } = compare_all(args).await?;
-        found.wrongs.extend(wrongs);
-        (found.comparison, found.interrupted) = (Some(comparison), interrupted);
-    }
+    let all = found.all(args).await;
+    found.wrongs.extend(all.as_ref().err().map(|error| format!("broken off: {error:#}")));
     let Found { scenarios, mut headline, wrongs, capacity, comparison, interrupted } = found;
     headline.extend(capacity.iter().flat_map(capacity::headline));
     headline.extend(comparison.iter().flat_map(compare::headline));
@@ -81,10 +74,24 @@ pub async fn command(args: &SuiteArgs, started: &Started) -> anyhow::Result<Exit
         report.verdict = Verdict { passed: false, text: wrongs.join(", ") };
     }
     (report.capacity, report.comparison) = (capacity, comparison);
-    started.end(&report, interrupted, args.out.as_deref())
+    let code = started.end(&report, interrupted, args.out.as_deref())?;
+    all.map(|()| code)
 }
 
 impl Found {
+    async fn all(&mut self, args: &SuiteArgs) -> anyhow::Result<()> {
+        self.load(NULL, &[]).await?;
+        if !self.interrupted {
+            self.loads(args).await?;
+        }
+        if !self.interrupted {
+            let Compared { comparison, wrongs, interrupted } = compare_all(args).await?;
+            self.wrongs.extend(wrongs);
+            (self.comparison, self.interrupted) = (Some(comparison), interrupted);
+        }
+        Ok(())
+    }
+
     /// On a server of its own.
     async fn loads(&mut self, args: &SuiteArgs) -> anyhow::Result<()> {
         let stores = Stores::start()?;

@@ -74,21 +74,18 @@ impl Search {
             return Step::Found(bracket.conclude());
         }
         let Bracket { kept, broken, limited } = bracket;
-        // Nothing above it can be tried.
-        let ceiling = limited.map_or(self.max, |limited| limited.min(self.max));
-        match (kept, broken) {
-            (None, broken) => {
-                let rate = broken.unwrap_or(ceiling) * DOWN;
+        // No higher rate says more.
+        let upper = [broken, limited].into_iter().flatten().reduce(f64::min);
+        match (kept, upper) {
+            (None, upper) => {
+                let rate = upper.unwrap_or(self.max) * DOWN;
                 if rate < self.start * LOWEST { Step::Found(bracket.conclude()) } else { Step::Try(rate) }
             }
-            (Some(kept), Some(broken)) if broken / kept > CLOSE => Step::Try(middle(kept, broken)),
-            (Some(kept), Some(_)) => {
-                missing(kept, ceiling, tried).map_or(Step::Found(Conclusion::Knee(kept)), Step::Try)
-            }
-            (Some(kept), None) if limited.is_some() && ceiling / kept > CLOSE => {
-                Step::Try(middle(kept, ceiling))
-            }
-            (Some(kept), None) if limited.is_some() => Step::Found(Conclusion::GeneratorLimited(Some(kept))),
+            (Some(kept), Some(upper)) if upper / kept > CLOSE => Step::Try(middle(kept, upper)),
+            (Some(kept), Some(_)) => match missing(kept, self.max, tried) {
+                Some(rate) if broken.is_some() => Step::Try(rate),
+                _ => Step::Found(bracket.conclude()),
+            },
             (Some(kept), None) if kept >= self.max => Step::Found(Conclusion::NeverBroke(kept)),
             (Some(kept), None) => Step::Try((kept * UP).min(self.max)),
         }
@@ -117,8 +114,6 @@ impl Bracket {
             rates(Outcome::Kept).filter(|rate| broken.is_none_or(|broken| *rate < broken)).reduce(f64::max);
         let limited =
             rates(Outcome::Limited).filter(|rate| kept.is_none_or(|kept| *rate > kept)).reduce(f64::min);
-        // What broke above a rate that could not be offered is not known to be the server's fault.
-        let broken = broken.filter(|broken| limited.is_none_or(|limited| *broken < limited));
         Self { kept, broken, limited }
     }
 
@@ -133,19 +128,13 @@ impl Bracket {
     }
 }
 
-/// One good measurement of a rate is enough, two bad ones are as well; `None` is for one bad one.
+/// One good measurement of a rate is enough; bad ones are needed twice, and the same way. `None` until then.
 fn verdict(tried: &[Tried], rate: f64) -> Option<Outcome> {
-    let outcomes = || tried.iter().filter(|(of, _)| *of == rate).map(|(_, outcome)| *outcome);
-    let bad = outcomes().filter(|outcome| *outcome != Outcome::Kept).count();
-    if outcomes().any(|outcome| outcome == Outcome::Kept) {
-        Some(Outcome::Kept)
-    } else if bad < 2 {
-        None
-    } else if outcomes().all(|outcome| outcome == Outcome::Broken) {
-        Some(Outcome::Broken)
-    } else {
-        Some(Outcome::Limited)
+    let count = |wanted| tried.iter().filter(|(of, outcome)| *of == rate && *outcome == wanted).count();
+    if count(Outcome::Kept) > 0 {
+        return Some(Outcome::Kept);
     }
+    [Outcome::Broken, Outcome::Limited].into_iter().find(|bad| count(*bad) >= 2)
 }
 
 /// In proportion, since a rate twice as high is as far as one half as high.
@@ -154,7 +143,7 @@ fn middle(low: f64, high: f64) -> f64 {
 }
 
 /// A rate near the knee at which there is no point yet, while there are too few.
-fn missing(knee: f64, ceiling: f64, tried: &[Tried]) -> Option<f64> {
+fn missing(knee: f64, max: f64, tried: &[Tried]) -> Option<f64> {
     let mut near: Vec<f64> =
         tried.iter().map(|(rate, _)| *rate).filter(|rate| (rate / knee - 1.0).abs() <= NEAR).collect();
     near.sort_by(f64::total_cmp);
@@ -162,7 +151,7 @@ fn missing(knee: f64, ceiling: f64, tried: &[Tried]) -> Option<f64> {
     if near.len() >= NEAR_POINTS {
         return None;
     }
-    let free = |rate: &f64| *rate < ceiling && near.iter().all(|other| (rate - other).abs() > APART * knee);
+    let free = |rate: &f64| *rate <= max && near.iter().all(|other| (rate - other).abs() > APART * knee);
     PLACES.iter().map(|part| part * knee).find(free)
 }
 
@@ -247,6 +236,23 @@ mod tests {
             let Conclusion::Knee(knee) = found else { panic!("{found:?} {tried:?}") };
             assert!(knee <= 2_000.0 && knee * CLOSE >= 2_000.0, "{knee} {tried:?}");
         }
+    }
+
+    #[test]
+    fn a_generator_that_hiccups_below_a_broken_rate_hides_no_knee() {
+        let mut tries = 0;
+        let (found, tried) = run(Search { start: 3_500.0, max: 100_000.0 }, |rate| {
+            tries += 1;
+            match rate {
+                rate if rate <= 4_000.0 => Outcome::Kept,
+                rate if rate < 4_200.0 || tries % 4 == 0 => Outcome::Limited,
+                _ => Outcome::Broken,
+            }
+        });
+        assert!(
+            matches!(found, Conclusion::Knee(knee) if knee <= 4_000.0 && knee * CLOSE >= 3_900.0),
+            "{found:?} {tried:?}"
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::thread;
 
-use crate::support::{HALL, Ran, Server, run, run_at};
+use crate::support::{HALL, Ran, Server, among_others, run, run_at};
 
 #[track_caller]
 fn check(ran: Ran, words: &[&str]) {
@@ -17,6 +17,7 @@ fn check(ran: Ran, words: &[&str]) {
 
 #[test]
 fn a_target_that_is_not_there_or_is_something_else() {
+    let _others = among_others();
     check(run(&["--url", "http://127.0.0.1:1"]), &["cannot reach http://127.0.0.1:1", "hotseat serve"]);
     check(run(&["--url", "https://127.0.0.1"]), &["TLS is not spoken"]);
     for answer in ["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", "220 mail.example.com ESMTP\r\n"] {
@@ -35,6 +36,7 @@ fn a_target_that_is_not_there_or_is_something_else() {
 
 #[test]
 fn a_server_that_does_not_let_us_in_or_has_nothing_for_us() {
+    let _others = among_others();
     let server = Server::start();
     let wrong = "a secret that this server does not have";
     check(run_at(&server, &["toggle", "--secret", wrong]), &["does not take our tokens", "auth.secret"]);
@@ -48,6 +50,7 @@ fn a_server_that_does_not_let_us_in_or_has_nothing_for_us() {
 
 #[test]
 fn numbers_that_are_none() {
+    let _others = among_others();
     for args in [
         &["toggle", "--rate", "fast"][..],
         &["toggle", "--rate", "0"],
@@ -66,6 +69,7 @@ fn numbers_that_are_none() {
 
 #[test]
 fn too_few_files_say_how_to_have_more() {
+    let _others = among_others();
     let bench = env!("CARGO_BIN_EXE_hotseat-bench");
     let script = format!("ulimit -n 128; exec {bench} toggle --null --connections 200");
     check(Ran::of(Command::new("sh").args(["-c", &script])), &["400 connections", "ulimit -n 464"]);

@@ -1,9 +1,10 @@
 //! The comparison and the search for the knee, in a small form.
 
-use crate::support::{report, run, server_binary};
+use crate::support::{among_others, report, run, server_binary};
 
 #[test]
 fn ways_of_selling_are_compared_and_hotseat_does_nothing_wrong() {
+    let _others = among_others();
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().to_str().unwrap();
     let binary = server_binary();
@@ -26,6 +27,7 @@ fn ways_of_selling_are_compared_and_hotseat_does_nothing_wrong() {
 
 #[test]
 fn the_knee_of_a_server_that_does_nothing_is_looked_for() {
+    let _others = among_others();
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().to_str().unwrap();
     let args = ["capacity", "--null", "--users", "4", "--max-rate", "400", "--time", "300ms", "--out", out];

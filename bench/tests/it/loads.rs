@@ -7,10 +7,11 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{ARENA, HALL, Ran, Server, bench, report, run, run_at};
+use crate::support::{ARENA, HALL, Ran, Server, among_others, bench, report, run, run_at};
 
 #[test]
 fn every_load_passes_its_audit_and_the_hall_is_sold_once() {
+    let _others = among_others();
     let server = Server::start();
     let small =
         ["--connections", "8", "--warm-up", "200ms", "--time", "1500ms", "--rate", "200", "--option", ARENA];
@@ -42,6 +43,7 @@ fn every_load_passes_its_audit_and_the_hall_is_sold_once() {
 
 #[test]
 fn a_run_can_be_repeated_and_leaves_a_report() {
+    let _others = among_others();
     let server = Server::start();
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().to_str().unwrap();
@@ -65,6 +67,7 @@ fn a_run_can_be_repeated_and_leaves_a_report() {
 
 #[test]
 fn the_generator_shows_its_own_error() {
+    let _others = among_others();
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().to_str().unwrap();
     let ran =
@@ -79,6 +82,7 @@ fn the_generator_shows_its_own_error() {
 
 #[test]
 fn who_presses_ctrl_c_sees_what_was_measured() {
+    let _others = among_others();
     let server = Server::start();
     let args = ["toggle", "--url", &server.url, "--wait", "60s", "--rate", "100", "--time", "60s"];
     let process = bench(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,18 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// The demo's hall of 50 seats, and its arena of 12,000.
 pub const HALL: &str = "1";
 pub const ARENA: &str = "2";
+
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// For a test that does not mind what runs beside it.
+pub fn among_others() -> RwLockReadGuard<'static, ()> {
+    MACHINE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// For a test about latency: nothing of ours runs beside it.
+pub fn alone() -> RwLockWriteGuard<'static, ()> {
+    MACHINE.write().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// `hotseat serve --demo`, killed when dropped.
 pub struct Server {
