@@ -135,6 +135,9 @@ RETURN (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
 -- writer believes in; answers per shard with 'applied', 'duplicate' (all of it was there before) or 'fenced'.
 -- HS001: the state differs from what an event begins with. HS002: another event stands in that place. No
 -- condition names a time.
+--
+-- Plans are made once per session and kept, often while the tables are empty, when reading all of a table looks
+-- cheapest: what is looked up is always looked up by its key.
 CREATE FUNCTION append_batch_v1(
   owner_ uuid, p_shard integer[], p_epoch bigint[],
   e_shard integer[], e_seq bigint[], e_epoch bigint[], e_at bigint[], e_transition smallint[], e_caller bigint[],
@@ -142,7 +145,8 @@ CREATE FUNCTION append_batch_v1(
   e_user bigint[], e_kind smallint[], e_status smallint[], e_version bigint[], e_seats bytea[], e_amount bigint[],
   e_deadline bigint[], e_created_at bigint[], e_payment_started boolean[], e_reservations_per_user bigint[],
   e_gate boolean[], e_prev_hash bytea[], e_hash bytea[])
-RETURNS TABLE (o_shard integer, o_answer text) LANGUAGE plpgsql VOLATILE AS $f$
+RETURNS TABLE (o_shard integer, o_answer text) LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $f$
 DECLARE
   live    integer[];            -- shards that are still ours
   fresh   reservation_events[]; -- events that were not there before

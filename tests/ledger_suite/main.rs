@@ -11,6 +11,7 @@ mod load;
 mod postgres;
 mod postgres_faults;
 mod postgres_open;
+mod postgres_plans;
 mod postgres_races;
 mod postgres_refusals;
 mod schema;
