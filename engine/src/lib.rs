@@ -15,6 +15,11 @@
 //! Reading order: `ids`, `time`, `limits`, `settings`; `plan` and `option` (what is sold);
 //! `command` → `outcome` (what may be asked and answered); `reservation`, `entry`, `effect` (what is
 //! written and done); then `shard` and its rules, one file each.
+//!
+//! Beside the shard stand the rules of *ownership*, machines as pure as it is: `lease` (until when a node
+//! may say that a shard is its own), `placement` (which node should have it), `route` (which node is
+//! believed to have it) and `handoff` (how it changes hands while everybody lives). `sim` puts all of
+//! them into worlds that are worse than any machine room.
 
 pub mod ids;
 pub mod limits;
@@ -32,6 +37,12 @@ pub mod entry;
 pub mod reservation;
 
 pub mod shard;
+
+pub mod handoff;
+pub mod lease;
+pub mod placement;
+pub mod route;
+
 pub mod sim;
 
 mod adjacency;
@@ -54,4 +65,4 @@ pub use outcome::{Granted, Outcome, Refusal, SeatState, Unavailable};
 pub use reservation::{Reservation, Status};
 pub use settings::Settings;
 pub use shard::Shard;
-pub use time::{Span, Time};
+pub use time::{Moment, Span, Time};

@@ -57,3 +57,33 @@ impl fmt::Display for Time {
         write!(f, "{}.{:06}", self.0.div_euclid(1_000_000), self.0.rem_euclid(1_000_000))
     }
 }
+
+/// An instant of one process, in microseconds of its monotonic clock after a base of its own choosing.
+///
+/// Two processes' moments have nothing to do with each other. Leases and time-outs are counted in them,
+/// because the ledger's [`Time`] is an estimate that a node may have wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    /// How long after `earlier` this is; zero when it is not after.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Span {
+        let micros = self.0.saturating_sub(earlier.0);
+        Span(if micros > i64::MAX as u64 { i64::MAX } else { micros.cast_signed() })
+    }
+}
+
+impl Add<Span> for Moment {
+    type Output = Self;
+
+    fn add(self, span: Span) -> Self {
+        Self(self.0.saturating_add_signed(span.0))
+    }
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:06}", self.0 / 1_000_000, self.0 % 1_000_000)
+    }
+}

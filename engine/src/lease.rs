@@ -1,0 +1,214 @@
+//! The rules of leases: what a node owns and until when it may say so, when it may take what somebody else
+//! had, and when a dead node's shards need not wait for their leases to run out.
+//!
+//! A lease row in the ledger names the owner of a shard; whoever comes after it waits until the row has
+//! expired *by the ledger's clock*. The owner must stop deciding clicks before that, and it has only its
+//! own clock and an answer that took its time. So it counts from the instant **before it sent** the
+//! renewal, which is before the ledger can have counted anything, and stops a margin early. The margin pays
+//! for two clocks that do not run equally fast: with ttl 5 s and margin 1 s the owner's may be slower than
+//! the ledger's by a fifth, ten thousand times what quartz does.
+//!
+//! **What that promises, and what not.** A command that passes [`allows`] at some true instant passes it at
+//! an instant at which no other node can have acquired the shard, as long as clocks drift less than the
+//! margin allows. It does not promise that the command's *effects* come before another owner's: the process
+//! may stand still between the check and the effect for as long as it likes. What leaves memory is
+//! therefore fenced where it arrives, in the ledger and in the mirror; only a click's answer and the feed
+//! are not, and a viewer's frames carry the epoch. Sales are safe under any clock and any pause.
+//!
+//! Instants are [`Moment`]s of this node. The shell keeps each deadline in an atomic beside the actor and
+//! asks [`allows`] for every command and Tick; [`Leases`] says what to store there.
+
+use std::collections::BTreeMap;
+
+use crate::ids::{Epoch, ShardId};
+use crate::time::{Moment, Span};
+
+pub use evidence::{Evidence, Knock, LedgerSessions, PeerSession};
+pub use heartbeats::{Heartbeats, Row};
+pub use reach::{Reach, Report, clicks_until};
+
+mod evidence;
+mod heartbeats;
+mod reach;
+
+/// A deadline that is past for ever: the shard is lost, or raised to another epoch.
+pub const LOST: Moment = Moment(0);
+
+/// For how long leases last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// What the ledger adds to its clock at an acquire or a renewal.
+    pub ttl: Span,
+    /// How often leases are renewed.
+    pub renew: Span,
+    /// By how much the owner stops early.
+    pub margin: Span,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self { ttl: Span::from_secs(5), renew: Span::from_millis(1_500), margin: Span::from_secs(1) }
+    }
+}
+
+impl Terms {
+    /// Until when a lease lasts that was granted or renewed by a statement sent at `sent`.
+    #[must_use]
+    pub const fn deadline(&self, sent: Moment) -> Moment {
+        let lasts = self.ttl.0.saturating_sub(self.margin.0);
+        Moment(sent.0.saturating_add_signed(if lasts > 0 { lasts } else { 0 }))
+    }
+}
+
+/// Whether a shard may decide at `now`: before its deadline, and after it until `clicks_until` (see
+/// [`Reach`]) unless it is [`LOST`]. Holds are decided then too: they wait for the ledger, whose fence has
+/// the last word.
+#[must_use]
+pub const fn allows(deadline: Moment, clicks_until: Option<Moment>, now: Moment) -> bool {
+    let goes_on = match clicks_until {
+        Some(until) => deadline.0 != LOST.0 && now.0 < until.0,
+        None => false,
+    };
+    now.0 < deadline.0 || goes_on
+}
+
+/// The leases a node believes it has.
+#[derive(Clone, Debug)]
+pub struct Leases {
+    terms: Terms,
+    held: BTreeMap<ShardId, Held>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    epoch: Epoch,
+    deadline: Moment,
+}
+
+/// What the answer to a renewal means.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Renewed {
+    /// Still this node's, with the deadline that holds from now on.
+    pub kept: Vec<(ShardId, Epoch, Moment)>,
+    /// Stop these at once.
+    pub lost: Vec<(ShardId, Epoch)>,
+}
+
+impl Leases {
+    #[must_use]
+    pub const fn new(terms: Terms) -> Self {
+        Self { terms, held: BTreeMap::new() }
+    }
+
+    /// The ledger gave the shard to this node, asked at `sent`. The deadline; an older epoch's lease of the
+    /// same shard has ended.
+    pub fn granted(&mut self, shard: ShardId, epoch: Epoch, sent: Moment) -> Moment {
+        let deadline = self.terms.deadline(sent);
+        self.held.insert(shard, Held { epoch, deadline });
+        deadline
+    }
+
+    /// The shard is not this node's any more; `false` if it was not, or in another epoch.
+    pub fn forget(&mut self, shard: ShardId, epoch: Epoch) -> bool {
+        let known = self.epoch(shard) == Some(epoch);
+        if known {
+            self.held.remove(&shard);
+        }
+        known
+    }
+
+    /// The answer to a renewal of `asked`, sent at `sent`: the rows of `still` match, the others do not,
+    /// which loses them, unless their epoch was raised by this node meanwhile. A row that was skipped
+    /// because it is locked belongs into neither: ask for it again, alone.
+    pub fn renewed(&mut self, sent: Moment, asked: &[(ShardId, Epoch)], still: &[ShardId]) -> Renewed {
+        let deadline = self.terms.deadline(sent);
+        let mut renewed = Renewed::default();
+        for &(shard, epoch) in asked {
+            let Some(held) = self.held.get_mut(&shard).filter(|held| held.epoch == epoch) else { continue };
+            if still.contains(&shard) {
+                // An answer that comes late does not take back what a later one gave.
+                held.deadline = held.deadline.max(deadline);
+                renewed.kept.push((shard, epoch, held.deadline));
+            } else {
+                self.held.remove(&shard);
+                renewed.lost.push((shard, epoch));
+            }
+        }
+        renewed
+    }
+
+    /// Everything this node believes it owns: what to ask for in the next renewal.
+    #[must_use]
+    pub fn held(&self) -> Vec<(ShardId, Epoch)> {
+        self.held.iter().map(|(shard, held)| (*shard, held.epoch)).collect()
+    }
+
+    /// In which epoch this node believes to own the shard.
+    #[must_use]
+    pub fn epoch(&self, shard: ShardId) -> Option<Epoch> {
+        self.held.get(&shard).map(|held| held.epoch)
+    }
+
+    /// The deadline of this epoch of the shard; [`LOST`] when this node does not have it.
+    #[must_use]
+    pub fn deadline(&self, shard: ShardId, epoch: Epoch) -> Moment {
+        self.held.get(&shard).filter(|held| held.epoch == epoch).map_or(LOST, |held| held.deadline)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: ShardId = ShardId(1);
+    const B: ShardId = ShardId(2);
+    const START: Moment = Moment(7_000_000);
+
+    fn after(millis: i64) -> Moment {
+        START + Span::from_millis(millis)
+    }
+
+    #[test]
+    fn a_lease_ends_a_margin_before_its_time_counted_from_the_sending() {
+        let mut leases = Leases::new(Terms::default());
+        let deadline = leases.granted(A, Epoch(1), START);
+        assert_eq!(deadline, after(4_000));
+        assert!(allows(deadline, None, after(3_999)) && !allows(deadline, None, after(4_000)));
+        let kept = |millis| Renewed { kept: vec![(A, Epoch(1), after(millis))], lost: vec![] };
+        assert_eq!(leases.renewed(after(1_500), &[(A, Epoch(1))], &[A]), kept(5_500));
+        // An answer that comes late does not take back what a later one gave.
+        assert_eq!(leases.renewed(after(500), &[(A, Epoch(1))], &[A]), kept(5_500));
+        assert_eq!(leases.deadline(A, Epoch(1)), after(5_500));
+        assert_eq!(leases.deadline(A, Epoch(2)), LOST);
+    }
+
+    #[test]
+    fn what_is_not_renewed_is_lost_unless_it_was_taken_again() {
+        let mut leases = Leases::new(Terms::default());
+        leases.granted(A, Epoch(1), START);
+        leases.granted(B, Epoch(1), START);
+        let asked = leases.held();
+        assert_eq!(asked, [(A, Epoch(1)), (B, Epoch(1))]);
+        leases.granted(B, Epoch(2), START);
+        assert_eq!(leases.deadline(B, Epoch(1)), LOST, "the dead actor's lease ends with its epoch");
+        let lost = Renewed { kept: vec![], lost: vec![(A, Epoch(1))] };
+        assert_eq!(leases.renewed(START, &asked, &[]), lost);
+        assert_eq!(leases.held(), [(B, Epoch(2))]);
+        assert!(!leases.forget(B, Epoch(1)));
+        assert!(leases.forget(B, Epoch(2)) && leases.held().is_empty());
+    }
+
+    #[test]
+    fn while_the_ledger_is_away_a_lease_goes_on_unless_it_is_lost() {
+        let until = Some(after(9_000));
+        assert!(allows(after(4_000), until, after(8_999)));
+        assert!(!allows(after(4_000), until, after(9_000)), "nobody said so lately");
+        assert!(!allows(LOST, until, after(4_000)));
+    }
+
+    #[test]
+    fn a_margin_longer_than_the_lease_allows_nothing() {
+        let terms = Terms { margin: Span::from_secs(9), ..Terms::default() };
+        assert!(!allows(terms.deadline(START), None, START));
+    }
+}

@@ -1,0 +1,146 @@
+//! Whether the ledger is away for everybody, so that owners whose renewals fail may go on with clicks.
+//!
+//! Past its deadline a shard may have another owner. Nobody can have become one while no node of the
+//! cluster reaches the ledger, because only the ledger gives leases away. To *reach* it is to have a
+//! renewal answered: a ledger that answers but takes no writes (a full disk, a standby) gives a lease to
+//! nobody either, and is as far away as one that is gone.
+//!
+//! A report is as old as the *question* it answers, not as its arrival: a message that lay in a queue for
+//! ten seconds says nothing about now. So nodes ask each other and count from the asking, as leases do.
+//! "The ledger is back" needs no question: it may be pushed, and can only end the exception sooner.
+//!
+//! Why a report that is true when given stays good for a renew interval although the node that gave it may
+//! reach the ledger a moment later: that node must then see a whole ttl of heartbeats succeed before it
+//! may acquire anything by expiry ([`super::Heartbeats`]), and a ttl is longer than a renew interval.
+//! It is for the same reason that *every* node which may acquire must be asked: the list is the configured
+//! one, never the one of those who happen to be seen.
+
+use crate::time::{Moment, Span};
+
+/// What a configured, not released node last said about the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// Nothing yet: it counts as able to reach the ledger.
+    Silent,
+    Reaches,
+    /// Its renewals fail. The instant, here, at which it was asked; of this node itself, at which the
+    /// renewal that failed was sent.
+    Away(Moment),
+}
+
+/// Until when clicks go on although leases may have run out: for `within` (a renew interval) after the
+/// oldest report, while every node says that the ledger is away.
+#[must_use]
+pub fn clicks_until(reports: &[Report], within: Span) -> Option<Moment> {
+    let away = |report: &Report| match report {
+        Report::Silent | Report::Reaches => None,
+        Report::Away(at) => Some(*at + within),
+    };
+    reports.iter().map(away).min().flatten()
+}
+
+/// What this node knows of who reaches the ledger, with itself as one of the nodes.
+#[derive(Clone, Debug)]
+pub struct Reach {
+    within: Span,
+    /// This node first, then its peers.
+    reports: Vec<Report>,
+    /// Since when this node's own renewals fail.
+    since: Option<Moment>,
+}
+
+impl Reach {
+    /// Nobody has said anything. `peers`: how many other nodes are configured and not released; they are
+    /// named by their index.
+    #[must_use]
+    pub fn new(within: Span, peers: usize) -> Self {
+        Self { within, reports: vec![Report::Silent; peers + 1], since: None }
+    }
+
+    /// This node's renewal, sent at `sent`, failed. Whether that is news, to be pushed to the peers.
+    pub fn failed(&mut self, sent: Moment) -> bool {
+        self.reports[0] = Report::Away(sent);
+        let news = self.since.is_none();
+        self.since.get_or_insert(sent);
+        news
+    }
+
+    /// This node's renewal was answered. Since when it had not been: then it is news, to be pushed at once.
+    pub fn answered(&mut self) -> Option<Moment> {
+        self.reports[0] = Report::Reaches;
+        self.since.take()
+    }
+
+    /// What a peer says; nothing happens if there is no such peer.
+    pub fn told(&mut self, peer: usize, report: Report) {
+        if let Some(known) = self.reports.get_mut(peer + 1) {
+            *known = match (*known, report) {
+                // Answers may overtake each other.
+                (Report::Away(known), Report::Away(told)) => Report::Away(known.max(told)),
+                (_, report) => report,
+            };
+        }
+    }
+
+    /// The instant for [`super::allows`].
+    #[must_use]
+    pub fn clicks_until(&self) -> Option<Moment> {
+        clicks_until(&self.reports, self.within)
+    }
+
+    /// Since when this node's renewals fail; `None` while they are answered.
+    #[must_use]
+    pub const fn away_since(&self) -> Option<Moment> {
+        self.since
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Report::{Away, Reaches, Silent};
+    use super::*;
+
+    const RENEW: Span = Span::from_millis(1_500);
+
+    fn at(millis: u64) -> Moment {
+        Moment(millis * 1_000)
+    }
+
+    #[test]
+    fn clicks_go_on_while_every_node_has_just_said_that_the_ledger_is_away() {
+        let rows: [(&str, &[Report], Option<u64>); 9] = [
+            ("nobody is configured", &[], None),
+            ("alone, silent", &[Silent], None),
+            ("alone, well", &[Reaches], None),
+            ("alone: itself", &[Away(at(100))], Some(1_600)),
+            ("all", &[Away(at(100)), Away(at(700)), Away(at(300))], Some(1_600)),
+            ("the oldest report counts", &[Away(at(700)), Away(at(50))], Some(1_550)),
+            ("one reaches it", &[Away(at(100)), Reaches], None),
+            ("one is silent", &[Silent, Away(at(100)), Away(at(100))], None),
+            ("nobody says so", &[Silent, Reaches], None),
+        ];
+        for (what, reports, expected) in rows {
+            assert_eq!(clicks_until(reports, RENEW), expected.map(at), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_report_goes_stale_and_an_answer_ends_it() {
+        let mut reach = Reach::new(RENEW, 1);
+        assert_eq!((reach.clicks_until(), reach.answered()), (None, None));
+        assert!(reach.failed(at(1_000)));
+        assert_eq!(reach.clicks_until(), None, "the peer has not said anything");
+        reach.told(0, Away(at(1_200)));
+        reach.told(7, Reaches);
+        assert_eq!(reach.clicks_until(), Some(at(2_500)));
+        assert!(!reach.failed(at(2_000)), "it is known");
+        assert_eq!(reach.clicks_until(), Some(at(2_700)));
+        reach.told(0, Away(at(1_100)));
+        assert_eq!(reach.clicks_until(), Some(at(2_700)), "an older answer comes late");
+        assert_eq!(reach.away_since(), Some(at(1_000)));
+        reach.told(0, Reaches);
+        assert_eq!(reach.clicks_until(), None);
+        assert_eq!(reach.answered(), Some(at(1_000)));
+        assert_eq!((reach.away_since(), reach.answered()), (None, None));
+    }
+}
