@@ -16,9 +16,13 @@ impl ScopedKey {
     #[must_use]
     pub const fn new(user: UserId, key: RequestKey) -> Self {
         // A bijection of the key for each user, so that keys which are hashes stay as rare to meet.
-        let high = mix(user.0) as u128;
-        let low = mix(user.0 ^ 0x9e37_79b9_7f4a_7c15) as u128;
-        Self(key.0 ^ (high << 64 | low))
+        Self(key.0 ^ scope(user))
+    }
+
+    /// The key that `user` would have to bring for it to be this one.
+    #[must_use]
+    pub const fn of_user(self, user: UserId) -> RequestKey {
+        RequestKey(self.0 ^ scope(user))
     }
 
     /// Where it sorts in an index.
@@ -26,6 +30,12 @@ impl ScopedKey {
     pub const fn hash(self) -> u64 {
         mix_wide(self.0)
     }
+}
+
+const fn scope(user: UserId) -> u128 {
+    let high = mix(user.0) as u128;
+    let low = mix(user.0 ^ 0x9e37_79b9_7f4a_7c15) as u128;
+    high << 64 | low
 }
 
 /// One answered request, 48 bytes.

@@ -30,6 +30,7 @@ pub use views::{Load, OptionView};
 mod admin;
 mod best;
 mod block;
+mod copy;
 mod digest;
 mod ended;
 mod expire;
