@@ -60,16 +60,11 @@ impl Terms {
     }
 }
 
-/// Whether a shard may decide at `now`: before its deadline, and after it until `clicks_until` (see
-/// [`Reach`]) unless it is [`LOST`]. Holds are decided then too: they wait for the ledger, whose fence has
-/// the last word.
+/// Whether a shard may decide at `now`. Holds are decided under a lease that goes on without the ledger,
+/// too: they wait for it, and its fence has the last word.
 #[must_use]
-pub const fn allows(deadline: Moment, clicks_until: Option<Moment>, now: Moment) -> bool {
-    let goes_on = match clicks_until {
-        Some(until) => deadline.0 != LOST.0 && now.0 < until.0,
-        None => false,
-    };
-    now.0 < deadline.0 || goes_on
+pub const fn allows(deadline: Moment, now: Moment) -> bool {
+    now.0 < deadline.0
 }
 
 /// The leases a node believes it has.
@@ -82,7 +77,16 @@ pub struct Leases {
 #[derive(Clone, Copy, Debug)]
 struct Held {
     epoch: Epoch,
+    /// By the last renewal.
     deadline: Moment,
+    /// While the ledger is away for everybody; else no later than the deadline.
+    goes_on: Moment,
+}
+
+impl Held {
+    fn until(&self) -> Moment {
+        self.deadline.max(self.goes_on)
+    }
 }
 
 /// What the answer to a renewal means.
@@ -104,7 +108,7 @@ impl Leases {
     /// same shard has ended.
     pub fn granted(&mut self, shard: ShardId, epoch: Epoch, sent: Moment) -> Moment {
         let deadline = self.terms.deadline(sent);
-        self.held.insert(shard, Held { epoch, deadline });
+        self.held.insert(shard, Held { epoch, deadline, goes_on: LOST });
         deadline
     }
 
@@ -128,13 +132,28 @@ impl Leases {
             if still.contains(&shard) {
                 // An answer that comes late does not take back what a later one gave.
                 held.deadline = held.deadline.max(deadline);
-                renewed.kept.push((shard, epoch, held.deadline));
+                renewed.kept.push((shard, epoch, held.until()));
             } else {
                 self.held.remove(&shard);
                 renewed.lost.push((shard, epoch));
             }
         }
         renewed
+    }
+
+    /// Somebody said something about the ledger: clicks go on until then, in every lease that has not run
+    /// out yet. The deadlines that hold from now on, of every lease.
+    ///
+    /// Only an unbroken chain of reports carries a lease past its deadline. Once it has run out, nothing
+    /// but a renewal brings it back: in the gap a node that reached the ledger may have taken the shard,
+    /// and be cut off from it since like everybody else. A node without peers has nobody to fear.
+    pub fn go_on(&mut self, now: Moment, reach: &Reach) -> Vec<(ShardId, Epoch, Moment)> {
+        let until = reach.clicks_until().unwrap_or(LOST);
+        for held in self.held.values_mut() {
+            let unbroken = allows(held.until(), now) || reach.is_alone();
+            held.goes_on = if unbroken { until } else { LOST };
+        }
+        self.held.iter().map(|(shard, held)| (*shard, held.epoch, held.until())).collect()
     }
 
     /// Everything this node believes it owns: what to ask for in the next renewal.
@@ -152,7 +171,7 @@ impl Leases {
     /// The deadline of this epoch of the shard; [`LOST`] when this node does not have it.
     #[must_use]
     pub fn deadline(&self, shard: ShardId, epoch: Epoch) -> Moment {
-        self.held.get(&shard).filter(|held| held.epoch == epoch).map_or(LOST, |held| held.deadline)
+        self.held.get(&shard).filter(|held| held.epoch == epoch).map_or(LOST, Held::until)
     }
 }
 
@@ -173,7 +192,7 @@ mod tests {
         let mut leases = Leases::new(Terms::default());
         let deadline = leases.granted(A, Epoch(1), START);
         assert_eq!(deadline, after(4_000));
-        assert!(allows(deadline, None, after(3_999)) && !allows(deadline, None, after(4_000)));
+        assert!(allows(deadline, after(3_999)) && !allows(deadline, after(4_000)));
         let kept = |millis| Renewed { kept: vec![(A, Epoch(1), after(millis))], lost: vec![] };
         assert_eq!(leases.renewed(after(1_500), &[(A, Epoch(1))], &[A]), kept(5_500));
         // An answer that comes late does not take back what a later one gave.
@@ -199,16 +218,50 @@ mod tests {
     }
 
     #[test]
-    fn while_the_ledger_is_away_a_lease_goes_on_unless_it_is_lost() {
-        let until = Some(after(9_000));
-        assert!(allows(after(4_000), until, after(8_999)));
-        assert!(!allows(after(4_000), until, after(9_000)), "nobody said so lately");
-        assert!(!allows(LOST, until, after(4_000)));
+    fn while_the_ledger_is_away_a_lease_goes_on_until_the_chain_of_reports_breaks() {
+        let mut leases = Leases::new(Terms::default());
+        leases.granted(A, Epoch(1), START);
+        let mut reach = Reach::new(Terms::default().renew, 1);
+        let mut told = |leases: &mut Leases, millis, mine: Report, peers: Report| {
+            if mine == Report::Reaches {
+                reach.answered();
+            } else {
+                reach.failed(after(millis));
+            }
+            reach.told(0, peers);
+            leases.go_on(after(millis), &reach)
+        };
+        let away = |millis| Report::Away(after(millis));
+        let until = |millis| vec![(A, Epoch(1), after(millis))];
+        assert_eq!(told(&mut leases, 2_000, away(2_000), away(2_000)), until(4_000), "the lease itself");
+        assert_eq!(told(&mut leases, 3_500, away(3_500), away(3_400)), until(4_900));
+        assert_eq!(told(&mut leases, 4_800, away(4_800), away(4_700)), until(6_200), "past the deadline");
+        assert_eq!(leases.deadline(A, Epoch(1)), after(6_200));
+        assert_eq!(told(&mut leases, 6_000, away(6_000), Report::Reaches), until(4_000), "a peer reaches it");
+        assert_eq!(told(&mut leases, 6_100, away(6_100), away(6_100)), until(4_000), "too late");
+        let kept = Renewed { kept: vec![(A, Epoch(1), after(10_000))], lost: vec![] };
+        assert_eq!(leases.renewed(after(6_000), &leases.held(), &[A]), kept);
+        assert_eq!(told(&mut leases, 9_900, away(9_900), away(9_900)), until(11_400));
+        assert_eq!(told(&mut leases, 12_000, away(12_000), away(12_000)), until(10_000), "broken by silence");
+    }
+
+    #[test]
+    fn alone_a_lease_goes_on_after_a_gap_unless_it_is_lost() {
+        let mut leases = Leases::new(Terms::default());
+        leases.granted(A, Epoch(1), START);
+        let mut reach = Reach::new(Terms::default().renew, 0);
+        reach.failed(after(9_000));
+        assert_eq!(leases.go_on(after(9_000), &reach), [(A, Epoch(1), after(10_500))]);
+        reach.answered();
+        assert_eq!(leases.go_on(after(9_500), &reach), [(A, Epoch(1), after(4_000))]);
+        assert_eq!(leases.renewed(after(9_500), &leases.held(), &[]).lost, [(A, Epoch(1))]);
+        reach.failed(after(9_600));
+        assert_eq!((leases.go_on(after(9_600), &reach), leases.deadline(A, Epoch(1))), (vec![], LOST));
     }
 
     #[test]
     fn a_margin_longer_than_the_lease_allows_nothing() {
         let terms = Terms { margin: Span::from_secs(9), ..Terms::default() };
-        assert!(!allows(terms.deadline(START), None, START));
+        assert!(!allows(terms.deadline(START), START));
     }
 }

@@ -5,17 +5,18 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use engine::sim::coverage::Coverage;
-use engine::sim::options::{Canary, Options};
 use engine::sim::prng::mix;
 use engine::sim::trace::Keep;
-use engine::sim::{Failure, Summary, run, run_traced};
+use engine::sim::{self, cluster};
 
 const HELP: &str = "\
-Runs the shard in a small hostile world and compares it with a naive twin.
+Runs the shard in a small hostile world and compares it with a naive twin; or a cluster of nodes
+with leases, moves and one ledger in a larger one.
 
-Usage: sim [--seeds N] [--start N] [--threads N] [--canary BUG] [--coverage]
-       sim --seed N [--canary BUG]
+Usage: sim [--cluster] [--seeds N] [--start N] [--threads N] [--canary BUG] [--coverage]
+       sim [--cluster] --seed N [--canary BUG]
 
+  --cluster     the cluster instead of the shard
   --seeds N     run this many seeds (default 10000); the combined digest is the same on every run
   --start N     begin with this seed (default 0)
   --threads N   use this many threads (default: one per core); the digest does not depend on it
@@ -34,10 +35,75 @@ struct Args {
     start: u64,
     threads: usize,
     seed: Option<u64>,
-    canary: Option<Canary>,
+    canary: Option<String>,
     canaries: Option<Canaries>,
     coverage: bool,
+    rig: &'static Rig,
 }
+
+/// What is simulated.
+struct Rig {
+    flag: &'static str,
+    canaries: fn() -> Vec<&'static str>,
+    run: fn(u64, Option<&str>) -> Result<Clean, Box<Failed>>,
+    /// The options, the verdict, and everything that happened.
+    replay: fn(u64, Option<&str>) -> Replay,
+}
+
+type Replay = (String, Result<Clean, String>, Vec<String>);
+
+/// What a clean run comes to.
+struct Clean {
+    digest: u64,
+    steps: u64,
+    entries: u64,
+    crashes: u32,
+    coverage: Coverage,
+}
+
+struct Failed {
+    seed: u64,
+    options: String,
+    why: String,
+    trace: Vec<String>,
+}
+
+/// The two rigs have the same shape, and no type in common.
+macro_rules! rig {
+    ($flag:literal, $($rig:ident)::+) => {
+        Rig {
+            flag: $flag,
+            canaries: || $($rig)::+::options::Canary::ALL.into_iter().map(|canary| canary.name()).collect(),
+            run: |seed, canary| {
+                let canary = canary.and_then($($rig)::+::options::Canary::from_name);
+                let clean = $($rig)::+::run(seed, canary).map_err(|failure| {
+                    let $($rig)::+::Failure { options, why, trace } = *failure;
+                    Box::new(Failed { seed, options: options.to_string(), why, trace })
+                })?;
+                let $($rig)::+::Summary { digest, step_count, entry_count, crash_count, coverage } = clean;
+                Ok(Clean {
+                    digest, steps: step_count, entries: entry_count, crashes: crash_count, coverage
+                })
+            },
+            replay: |seed, canary| {
+                let canary = canary.and_then($($rig)::+::options::Canary::from_name);
+                let options = $($rig)::+::options::Options { canary, ..$($rig)::+::options::Options::of_seed(seed) };
+                let (outcome, lines) = $($rig)::+::run_traced(seed, canary, Keep::All);
+                let clean = outcome.map(|clean| Clean {
+                    digest: clean.digest,
+                    steps: clean.step_count,
+                    entries: clean.entry_count,
+                    crashes: clean.crash_count,
+                    coverage: clean.coverage,
+                });
+                (options.to_string(), clean, lines)
+            },
+        }
+    };
+}
+
+static SHARD: Rig = rig!("", sim);
+static CLUSTER: Rig = rig!(" --cluster", cluster);
 
 enum Canaries {
     List,
@@ -60,27 +126,39 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     match (&args.canaries, args.seed) {
         (Some(Canaries::List), _) => {
-            for canary in Canary::ALL {
-                println!("{}", canary.name());
+            for canary in (args.rig.canaries)() {
+                println!("{canary}");
             }
             ExitCode::SUCCESS
         }
         (Some(Canaries::All), _) => try_canaries(&args),
-        (None, Some(seed)) => replay(seed, args.canary),
+        (None, Some(seed)) => replay(&args, seed),
         (None, None) => run_many(&args),
     }
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Args>, String> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let mut parsed =
-        Args { seeds: 10_000, start: 0, threads, seed: None, canary: None, canaries: None, coverage: false };
+    let mut parsed = Args {
+        seeds: 10_000,
+        start: 0,
+        threads,
+        seed: None,
+        canary: None,
+        canaries: None,
+        coverage: false,
+        rig: &SHARD,
+    };
     while let Some(flag) = args.next() {
         if flag == "--help" || flag == "-h" {
             return Ok(None);
         }
         if flag == "--coverage" {
             parsed.coverage = true;
+            continue;
+        }
+        if flag == "--cluster" {
+            parsed.rig = &CLUSTER;
             continue;
         }
         let known = ["--seeds", "--start", "--threads", "--seed", "--canary"];
@@ -99,12 +177,14 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Args>, String>
             _ => match value.as_str() {
                 "all" => parsed.canaries = Some(Canaries::All),
                 "list" => parsed.canaries = Some(Canaries::List),
-                name => {
-                    let canary = Canary::from_name(name);
-                    parsed.canary = Some(canary.ok_or_else(|| format!("no canary is called `{name}`"))?);
-                }
+                name => parsed.canary = Some(name.to_owned()),
             },
         }
+    }
+    if let Some(name) = &parsed.canary
+        && !(parsed.rig.canaries)().contains(&name.as_str())
+    {
+        return Err(format!("no canary is called `{name}`"));
     }
     Ok(Some(parsed))
 }
@@ -123,7 +203,7 @@ fn run_many(args: &Args) -> ExitCode {
                     if seed >= end || mine.failure.is_some() {
                         break;
                     }
-                    mine.add(seed, run(seed, args.canary));
+                    mine.add(seed, (args.rig.run)(seed, args.canary.as_deref()));
                     if mine.failure.is_some() {
                         next.store(end, Ordering::Relaxed);
                     }
@@ -135,7 +215,7 @@ fn run_many(args: &Args) -> ExitCode {
     let seconds = started.elapsed().as_secs_f64();
     let totals = totals.into_inner().expect("no thread panics with the lock");
     if let Some(failure) = totals.failure {
-        report(&failure);
+        report(args, &failure);
         return ExitCode::FAILURE;
     }
     if args.coverage {
@@ -160,18 +240,18 @@ struct Totals {
     entries: u64,
     crashes: u64,
     coverage: Coverage,
-    failure: Option<Box<Failure>>,
+    failure: Option<Box<Failed>>,
 }
 
 impl Totals {
-    fn add(&mut self, seed: u64, outcome: Result<Summary, Box<Failure>>) {
+    fn add(&mut self, seed: u64, outcome: Result<Clean, Box<Failed>>) {
         match outcome {
             Err(failure) => self.failure = Some(failure),
             Ok(outcome) => {
                 self.digest = self.digest.wrapping_add(mix(outcome.digest ^ mix(seed)));
-                self.steps += outcome.step_count;
-                self.entries += outcome.entry_count;
-                self.crashes += u64::from(outcome.crash_count);
+                self.steps += outcome.steps;
+                self.entries += outcome.entries;
+                self.crashes += u64::from(outcome.crashes);
                 self.coverage.merge(&outcome.coverage);
             }
         }
@@ -184,32 +264,30 @@ impl Totals {
         self.crashes += other.crashes;
         self.coverage.merge(&other.coverage);
         let failures = self.failure.take().into_iter().chain(other.failure);
-        self.failure = failures.min_by_key(|failure| failure.options.seed);
+        self.failure = failures.min_by_key(|failure| failure.seed);
     }
 }
 
-fn report(failure: &Failure) {
-    let Options { seed, canary, .. } = &failure.options;
-    for line in &failure.trace {
+fn report(args: &Args, failure: &Failed) {
+    let Failed { seed, options, why, trace } = failure;
+    for line in trace {
         println!("{line}");
     }
-    println!("\n{}", failure.options);
-    println!("\nseed {seed} fails: {}", failure.why);
-    let canary = canary.map(|canary| format!(" --canary {}", canary.name())).unwrap_or_default();
-    println!("replay: cargo run -p engine --release --bin sim -- --seed {seed}{canary}");
+    println!("\n{options}\nseed {seed} fails: {why}");
+    let canary = args.canary.as_ref().map(|canary| format!(" --canary {canary}")).unwrap_or_default();
+    let rig = args.rig.flag;
+    println!("replay: cargo run -p engine --release --bin sim --{rig} --seed {seed}{canary}");
 }
 
-fn replay(seed: u64, canary: Option<Canary>) -> ExitCode {
-    println!("{}", Options { canary, ..Options::of_seed(seed) });
-    let (outcome, lines) = run_traced(seed, canary, Keep::All);
+fn replay(args: &Args, seed: u64) -> ExitCode {
+    let (options, outcome, lines) = (args.rig.replay)(seed, args.canary.as_deref());
+    println!("{options}");
     for line in lines {
         println!("{line}");
     }
     match outcome {
-        Ok(Summary { digest, step_count, entry_count, crash_count, .. }) => {
-            println!(
-                "\nseed {seed} is clean: {step_count} steps, {entry_count} entries, {crash_count} crashes"
-            );
+        Ok(Clean { digest, steps, entries, crashes, .. }) => {
+            println!("\nseed {seed} is clean: {steps} steps, {entries} entries, {crashes} crashes");
             println!("digest {digest:016x}");
             ExitCode::SUCCESS
         }
@@ -223,15 +301,15 @@ fn replay(seed: u64, canary: Option<Canary>) -> ExitCode {
 /// Each planted bug must be found within the seeds.
 fn try_canaries(args: &Args) -> ExitCode {
     let mut missed = 0;
-    for canary in Canary::ALL {
+    for canary in (args.rig.canaries)() {
         let mut seeds = args.start..args.start.saturating_add(args.seeds);
-        match seeds.find_map(|seed| run(seed, Some(canary)).err()) {
+        match seeds.find_map(|seed| (args.rig.run)(seed, Some(canary)).err()) {
             Some(failure) => {
                 let why = failure.why.lines().next().unwrap_or_default();
-                println!("{}: found by seed {}: {why}", canary.name(), failure.options.seed);
+                println!("{canary}: found by seed {}: {why}", failure.seed);
             }
             None => {
-                println!("{}: NOT FOUND in {} seeds", canary.name(), args.seeds);
+                println!("{canary}: NOT FOUND in {} seeds", args.seeds);
                 missed += 1;
             }
         }

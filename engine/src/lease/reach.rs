@@ -10,10 +10,11 @@
 //! "The ledger is back" needs no question: it may be pushed, and can only end the exception sooner.
 //!
 //! Why a report that is true when given stays good for a renew interval although the node that gave it may
-//! reach the ledger a moment later: that node must then see a whole ttl of heartbeats succeed before it
-//! may acquire anything by expiry ([`super::Heartbeats`]), and a ttl is longer than a renew interval.
-//! It is for the same reason that *every* node which may acquire must be asked: the list is the configured
-//! one, never the one of those who happen to be seen.
+//! reach the ledger a moment later: that node must then see a whole ttl of heartbeats succeed before it may
+//! acquire anything by expiry ([`super::Heartbeats`]), and a ttl is longer than a renew interval. And why
+//! only an unbroken chain of reports counts ([`super::Leases::go_on`]): they say that nobody can take the
+//! shard now, not that nobody has. It is for the same reason that *every* node which may acquire must be
+//! asked: the list is the configured one, never the one of those who happen to be seen.
 
 use crate::time::{Moment, Span};
 
@@ -82,10 +83,16 @@ impl Reach {
         }
     }
 
-    /// The instant for [`super::allows`].
+    /// The instant for [`super::Leases::go_on`].
     #[must_use]
     pub fn clicks_until(&self) -> Option<Moment> {
         clicks_until(&self.reports, self.within)
+    }
+
+    /// No other node is configured.
+    #[must_use]
+    pub const fn is_alone(&self) -> bool {
+        self.reports.len() == 1
     }
 
     /// Since when this node's renewals fail; `None` while they are answered.

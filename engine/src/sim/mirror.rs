@@ -83,7 +83,7 @@ impl Mirror {
 
     /// Fences lower epochs off, and reads what has not run out.
     pub fn take_over(&mut self, epoch: Epoch, now: Time) -> Vec<SoftLock> {
-        self.raised = epoch;
+        self.raised = self.raised.max(epoch);
         self.live(now)
     }
 

@@ -10,6 +10,7 @@
 
 pub mod auditor;
 mod clock;
+pub mod cluster;
 pub mod coverage;
 pub mod ledger;
 mod mirror;

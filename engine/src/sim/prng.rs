@@ -11,6 +11,8 @@ pub enum Stream {
     Clock = 5,
     Crash = 6,
     Audit = 7,
+    Network = 8,
+    Moves = 9,
 }
 
 /// `SplitMix64` (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).

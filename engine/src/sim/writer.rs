@@ -78,6 +78,18 @@ impl Writer {
         sent.push((latency + 2 * faults.ledger_latency, Message::TimeOut { epoch, attempt }));
     }
 
+    /// The attempt that is under way, for [`Self::timed_out`].
+    #[must_use]
+    pub const fn attempt(&self) -> u64 {
+        self.attempt
+    }
+
+    /// Whether this entry is in flight: an answer about another one is old news.
+    #[must_use]
+    pub fn waits_for(&self, no: EntryNo) -> bool {
+        self.in_flight.iter().any(|entry| entry.no == no)
+    }
+
     /// Nobody answered: the same entries again.
     pub fn timed_out(&mut self, attempt: u64, prng: &mut Prng, faults: &Faults, sent: &mut Sent) {
         if attempt == self.attempt && !self.in_flight.is_empty() {

@@ -1,0 +1,157 @@
+//! What happens, and what nodes tell each other.
+
+use super::database::{Said, Statement};
+use super::node::Incarnation;
+use crate::command::Request;
+use crate::effect::Input;
+use crate::entry::Restored;
+use crate::handoff::Attempt;
+use crate::ids::{Epoch, ReplyTo, ShardId, UserId};
+use crate::outcome::Outcome;
+use crate::sim::pipe::Parcel;
+use crate::time::Moment;
+
+/// An event with its time.
+pub struct Scheduled {
+    pub at: i64,
+    /// Equal times happen in the order in which they were scheduled.
+    pub no: u64,
+    pub event: Event,
+}
+
+/// What happens. Events of an incarnation die with it, and wait while it stands still.
+pub enum Event {
+    Commands,
+    /// An ingress looks what a session may send.
+    Pump(Incarnation, ShardId, UserId),
+    /// A client asks again, after the faults.
+    Again(ShardId, Box<Request>),
+    Start(usize),
+    /// The node stops standing still.
+    Thaw(Incarnation),
+    Beat(Incarnation),
+    /// Nobody has answered this question.
+    TimeOut(Incarnation, u64),
+    HopTimeOut(Incarnation, u64),
+    AcquireAgain(Incarnation, ShardId),
+    Wake {
+        me: Incarnation,
+        shard: ShardId,
+        epoch: Epoch,
+        planned: i64,
+    },
+    /// A move's machines may have waited long enough.
+    Alarm(Incarnation, ShardId),
+    Warmed(Incarnation, ShardId, Attempt),
+    Deliver {
+        from: Incarnation,
+        to: usize,
+        message: Message,
+    },
+    /// A statement reaches the ledger.
+    Ask(Statement),
+    Commit(Statement),
+    /// An answer of the ledger reaches the node.
+    Said {
+        to: Incarnation,
+        no: u64,
+        said: Said,
+    },
+    Mirror {
+        me: Incarnation,
+        shard: ShardId,
+        parcel: Parcel,
+    },
+    MirrorFlush {
+        me: Incarnation,
+        shard: ShardId,
+        epoch: Epoch,
+    },
+}
+
+/// What nodes tell each other.
+#[derive(Clone, Debug)]
+pub enum Message {
+    Hello,
+    HowIsTheLedger(Moment),
+    /// `asked`: to which question this is the answer; `None` when it is pushed.
+    TheLedger {
+        asked: Option<Moment>,
+        away: bool,
+    },
+    Route(ShardId, Epoch, usize),
+    Warm(ShardId, Attempt),
+    Ready(ShardId, Attempt),
+    State(ShardId, Attempt, Box<Restored>),
+    Holding(ShardId, Attempt),
+    Declined(ShardId, Attempt),
+    HandedOver(ShardId, Attempt),
+    Resumed(ShardId, Attempt),
+    Forward {
+        hop: u64,
+        shard: ShardId,
+        requests: Vec<Request>,
+    },
+    Reply {
+        hop: u64,
+        reply: ReplyTo,
+        outcome: Outcome,
+    },
+    NotOwner {
+        hop: u64,
+        replies: Vec<ReplyTo>,
+        route: Option<(Epoch, usize)>,
+    },
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Scheduled {}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.no).cmp(&(other.at, other.no))
+    }
+}
+
+impl Event {
+    /// Whose it is, if it is one process's.
+    pub const fn of(&self) -> Option<Incarnation> {
+        match self {
+            Self::Thaw(me)
+            | Self::Pump(me, ..)
+            | Self::Beat(me)
+            | Self::TimeOut(me, _)
+            | Self::HopTimeOut(me, _)
+            | Self::AcquireAgain(me, _)
+            | Self::Wake { me, .. }
+            | Self::Alarm(me, _)
+            | Self::Warmed(me, ..)
+            | Self::Said { to: me, .. }
+            | Self::MirrorFlush { me, .. } => Some(*me),
+            _ => None,
+        }
+    }
+}
+
+/// An input in one line of a trace.
+pub fn shown(input: &Input) -> String {
+    match input {
+        Input::Command(Request { reply, caller, key, command, .. }) => {
+            let key = key.map(|key| format!("{:x}", key.0)).unwrap_or_default();
+            let command = format!("{command:?}").chars().take(160).collect::<String>();
+            format!("#{reply} user {} key [{key}] {command}", caller.user)
+        }
+        other => format!("{other:?}"),
+    }
+}

@@ -1,0 +1,98 @@
+//! The cluster's simulator: two to four nodes with one ledger, seed by seed.
+//!
+//! Each node runs the machines of ownership (`lease`, `placement`, `route`, `handoff`) and the very
+//! [`Shard`] that production runs, around the shard simulator's ledger, mirror, writer, pipe and workload.
+//! Wires lose, delay, double and overtake; they are cut one way or both, between nodes and to the ledger;
+//! nodes stand still for longer than a lease, between two events or between two effects; their clocks run a
+//! fifth too fast or too slow; they die between any two effects, and before any order of a move.
+//!
+//! **What holds on every seed**
+//! - *One owner.* Whenever a node decides a command or a Tick, the lease row names that node and that epoch
+//!   at that moment of the ledger's time: so two nodes never decide for one shard at the same time. This
+//!   needs clocks that drift less than the margin allows, and a check and a decision with no pause between.
+//! - *The fence.* No entry becomes durable in an epoch that is over, whatever stood still and for how long.
+//! - *Nothing told is lost.* What a client was told of a reservation the ledger has, and no seat is sold twice.
+//! - *Order.* One session's commands are decided in the order they were sent, across moves and re-routing,
+//!   but for those whose client was told that nobody knows what became of them.
+//! - *A move loses nothing*: the state the new owner begins with is what a restore from the ledger would give.
+//! - *Rest.* When the faults stop every shard has one owner, the shards are evenly spread, everybody's route
+//!   leads to it, every command is answered, every hold has ended.
+//!
+//! **What it leaves out.** Clients' commands between nodes travel in streams: lost, late and cut, but never
+//! doubled. Early take-over by evidence of death, and a restarted node's claim to its own rows, are not
+//! simulated: whoever dies is waited for. The feed is checked by the shard's simulator.
+//!
+//! Reading order: `options`, `net`, `database`, `node`, `event` (the parts), `world` (what happens), then what nodes
+//! do: `beats` (leases), `actors` (shards), `clients` (sessions), `moves`, `faults`; and `audit` (what must
+//! be true).
+//!
+//! [`Shard`]: crate::shard::Shard
+
+mod actors;
+mod audit;
+mod beats;
+mod clients;
+mod database;
+mod event;
+mod faults;
+mod moves;
+mod net;
+mod node;
+pub mod options;
+mod restores;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use options::{Canary, Options};
+
+use crate::sim::coverage::Coverage;
+use crate::sim::trace::{Keep, Trace};
+use crate::time::Span;
+
+/// How long a node waits for the ledger's answer.
+const PATIENCE: Span = Span::from_secs(1);
+
+/// What a clean run comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Of all replies in order.
+    pub digest: u64,
+    pub step_count: u64,
+    pub entry_count: u64,
+    pub crash_count: u32,
+    pub coverage: Coverage,
+}
+
+/// A seed that broke an invariant, with what is needed to see why.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    pub options: Options,
+    pub why: String,
+    pub trace: Vec<String>,
+}
+
+/// Runs one seed.
+///
+/// # Errors
+/// The invariant it broke.
+pub fn run(seed: u64, canary: Option<Canary>) -> Result<Summary, Box<Failure>> {
+    run_traced(seed, canary, Keep::Nothing).0.map_err(|why| {
+        let (_, trace) = run_traced(seed, canary, Keep::Last(120));
+        let options = Options { canary, ..Options::of_seed(seed) };
+        Box::new(Failure { options, why, trace })
+    })
+}
+
+/// Runs one seed and keeps what happened. A panic is a failure like any other.
+pub fn run_traced(seed: u64, canary: Option<Canary>, keep: Keep) -> (Result<Summary, String>, Vec<String>) {
+    let options = Options { canary, ..Options::of_seed(seed) };
+    let mut trace = Trace::new(keep);
+    let run = AssertUnwindSafe(|| world::World::new(options, &mut trace).run());
+    let outcome = catch_unwind(run).unwrap_or_else(|panic| {
+        let why = panic.downcast_ref::<String>().map(String::as_str);
+        let why = why.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        Err(format!("panicked: {why}"))
+    });
+    (outcome, trace.lines().map(str::to_owned).collect())
+}
