@@ -25,7 +25,7 @@ pub enum Report {
     Silent,
     Reaches,
     /// Its renewals fail. The instant, here, at which it was asked; of this node itself, at which the
-    /// renewal that failed was sent.
+    /// renewal failed.
     Away(Moment),
 }
 
@@ -58,11 +58,11 @@ impl Reach {
         Self { within, reports: vec![Report::Silent; peers + 1], since: None }
     }
 
-    /// This node's renewal, sent at `sent`, failed. Whether that is news, to be pushed to the peers.
-    pub fn failed(&mut self, sent: Moment) -> bool {
-        self.reports[0] = Report::Away(sent);
+    /// This node's renewal has just failed. Whether that is news, to be pushed to the peers.
+    pub fn failed(&mut self, now: Moment) -> bool {
+        self.reports[0] = Report::Away(now);
         let news = self.since.is_none();
-        self.since.get_or_insert(sent);
+        self.since.get_or_insert(now);
         news
     }
 

@@ -6,7 +6,8 @@
 //!
 //! Reading order: `options` (what a seed makes of its world), `world` (what happens), `workload` (what
 //! clients ask), `shadow` (what must be answered: the naive twin), `auditor` (what must be true).
-//! Around the shard: `clock`, `writer` → `ledger`, `pipe` → `mirror`.
+//! Around the shard: `clock`, `writer` → `ledger`, `pipe` → `mirror`. `cluster` is a simulator of its own: several
+//! nodes with these parts, one ledger and the rules of ownership.
 
 pub mod auditor;
 mod clock;

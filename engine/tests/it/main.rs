@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 mod bounds;
+mod cluster;
 mod resync;
 mod rules;
 mod script;

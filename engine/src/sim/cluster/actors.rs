@@ -69,7 +69,7 @@ impl World<'_> {
     fn decide(&mut self, me: Incarnation, shard: ShardId, epoch: Epoch, waiter: Waiter) -> Verdict {
         let request = waiter.request.clone();
         self.check_decides(me, shard, epoch, Some((request.caller.user, request.reply)))?;
-        if self.nodes[me.node].reach.away_since().is_some() {
+        if self.database.is_expired(shard, self.now) {
             self.coverage.count("cluster", "DECIDED WHILE AWAY");
         }
         if let Some(actor) = self.nodes[me.node].actor(shard) {

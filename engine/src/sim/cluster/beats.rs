@@ -64,11 +64,11 @@ impl World<'_> {
 
     /// Nobody has answered in time. The answer may still come.
     pub(super) fn timed_out(&mut self, me: Incarnation, no: u64) -> Verdict {
-        let Some((sent, ask)) = self.nodes[me.node].asked.get(&no).cloned() else { return Ok(()) };
+        let Some((_, ask)) = self.nodes[me.node].asked.get(&no).cloned() else { return Ok(()) };
         match ask {
             Ask::Beat(_) => {
                 self.nodes[me.node].beat = None;
-                self.not_beaten(me, sent);
+                self.not_beaten(me);
             }
             Ask::AcquireAgain { shard, .. } => self.raise(me, shard),
             Ask::Load { shard } => self.load(me, shard),
@@ -112,11 +112,11 @@ impl World<'_> {
         Ok(())
     }
 
-    fn not_beaten(&mut self, me: Incarnation, sent: Moment) {
+    fn not_beaten(&mut self, me: Incarnation) {
         let node = &mut self.nodes[me.node];
-        node.heartbeats.failed();
-        node.reach.failed(sent);
         let now = node.clock.moment(self.now);
+        node.heartbeats.failed();
+        node.reach.failed(now);
         self.tell_all(me, &Message::HowIsTheLedger(now));
         if self.is(Canary::SilenceIsAway) {
             for peer in 0..self.options.nodes - 1 {

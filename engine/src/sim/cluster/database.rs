@@ -152,6 +152,12 @@ impl Database {
         (row.epoch, row.owner)
     }
 
+    /// Whether the lease of the shard has run out: then only the absence of everybody protects its owner.
+    #[must_use]
+    pub fn is_expired(&self, shard: ShardId, now: i64) -> bool {
+        self.rows[usize::from(shard.0)].expires_at <= now
+    }
+
     /// A statement arrives at `now`, or gets the lock it waited for.
     pub fn ask(&mut self, now: i64, statement: &Statement) -> Verdict {
         let from = statement.from;

@@ -45,7 +45,6 @@ pub struct World<'a> {
     pub(super) sessions: BTreeMap<(ShardId, UserId), Session>,
     pub(super) audit: Audit,
     pub(super) streams: Streams,
-    pub(super) faulty: bool,
     /// Whether a node may stand still in the middle of this event's step: nothing of the event follows it.
     pub(super) may_pause: bool,
     pub(super) commands_left: u32,
@@ -96,7 +95,6 @@ impl<'a> World<'a> {
                 moves: Prng::new(!seed, Stream::Moves),
                 clock: Prng::new(!seed, Stream::Clock),
             },
-            faulty: true,
             may_pause: true,
             commands_left: options.command_count,
             coverage: Coverage::default(),
@@ -334,7 +332,6 @@ impl<'a> World<'a> {
     /// No more faults; whoever does not know what became of a request asks again.
     fn heal(&mut self) {
         self.trace.line(|| format!("-- {} the faults stop", self.now));
-        self.faulty = false;
         self.options.faults = Faults { drift: self.options.faults.drift, ..Faults::none() };
         self.net.heal();
         for shard in 0..self.options.shards {
