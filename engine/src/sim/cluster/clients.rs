@@ -94,8 +94,8 @@ impl World<'_> {
                 self.client_hears(me, shard, &request, &outcome);
                 continue;
             };
-            session.route = route;
             if here {
+                session.route = route;
                 self.arrive(me, shard, [Waiter { request, from: Origin::Here }].into())?;
                 if self.nodes[me.node].paused_until > self.now || !self.is_alive(me) {
                     // Events of the node wait or have died; a later pump goes on.
@@ -104,6 +104,16 @@ impl World<'_> {
                 }
             } else {
                 self.forward(me, shard, route, vec![request], false);
+            }
+        }
+    }
+
+    /// Outstanding commands are elsewhere now, and the sessions wait for them there: a shard that moves away
+    /// and comes back is another route although it is the same node.
+    fn route_sessions(&mut self, shard: ShardId, requests: &[Request], to: usize) {
+        for request in requests {
+            if let Some(session) = self.sessions.get_mut(&(shard, request.caller.user)) {
+                session.route = to;
             }
         }
     }
@@ -118,6 +128,7 @@ impl World<'_> {
         rerouted: bool,
     ) {
         self.coverage.count("cluster", if rerouted { "REROUTED" } else { "FORWARDED" });
+        self.route_sessions(shard, &requests, to);
         let node = &mut self.nodes[me.node];
         let hop = node.fresh_no();
         node.hops.insert(hop, Hop { shard, left: requests.clone(), rerouted });
@@ -175,6 +186,7 @@ impl World<'_> {
         match owner {
             _ if here && !rerouted => {
                 self.may_pause = false;
+                self.route_sessions(shard, &refused, me.node);
                 let waiters = refused.into_iter().map(|request| Waiter { request, from: Origin::Here });
                 self.arrive(me, shard, waiters.collect())?;
             }
