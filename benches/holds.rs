@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use actors::ports::{AppendError, Batch, Ledger, LedgerError, ShardAnswer};
+use actors::ports::{AppendError, Batch, LeaseRow, Ledger, LedgerError, Owner, ShardAnswer};
 use async_trait::async_trait;
 use engine::entry::Restored;
 use engine::{ChainHead, Command, Epoch, OptionId, Reservation, ReservationId, ShardId, Time, UserId};
@@ -78,6 +78,27 @@ impl Ledger for Timed {
 
     async fn release(&self, held: &[(ShardId, Epoch)]) -> Result<(), LedgerError> {
         self.inner.release(held).await
+    }
+
+    async fn leases(&self) -> Result<(Time, Vec<LeaseRow>), LedgerError> {
+        self.inner.leases().await
+    }
+
+    async fn hand_over(&self, shard: ShardId, mine: Epoch, to: &Owner) -> Result<Option<Epoch>, LedgerError> {
+        self.inner.hand_over(shard, mine, to).await
+    }
+
+    async fn accepted(&self, shard: ShardId, epoch: Epoch) -> Result<bool, LedgerError> {
+        self.inner.accepted(shard, epoch).await
+    }
+
+    async fn take_from_dead(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        owner: u128,
+    ) -> Result<Option<Epoch>, LedgerError> {
+        self.inner.take_from_dead(shard, epoch, owner).await
     }
 
     async fn load(&self, shard: ShardId, horizon: Time) -> Result<Restored, LedgerError> {

@@ -33,6 +33,29 @@ pub trait Ledger: Send + Sync + 'static {
     /// Gives the leases back, so that the next owner need not wait.
     async fn release(&self, held: &[(ShardId, Epoch)]) -> Result<(), LedgerError>;
 
+    /// Every shard's lease that there ever was, by shard, with the ledger's time of the reading.
+    async fn leases(&self) -> Result<(Time, Vec<LeaseRow>), LedgerError>;
+
+    /// Gives a shard of this process to another owner, with no moment between: epoch + 1, and its lease lives
+    /// from now. `None`: it is not this process's any more. What was in flight is durable before, or comes out
+    /// fenced. After an error the shard may be either's: [`acquire_again`](Self::acquire_again) with the old
+    /// epoch settles it.
+    async fn hand_over(&self, shard: ShardId, mine: Epoch, to: &Owner) -> Result<Option<Epoch>, LedgerError>;
+
+    /// Takes note that another process has handed a shard over, and prolongs its lease. Before it the receiver must
+    /// not serve: only from then on does the epoch end where the ledger fails over. `false`: it is not this
+    /// process's at that epoch.
+    async fn accepted(&self, shard: ShardId, epoch: Epoch) -> Result<bool, LedgerError>;
+
+    /// Takes a shard from a process that is known to be dead, before its lease runs out: only where the
+    /// lease is still exactly that epoch and owner, and no session of that owner is left at the ledger.
+    async fn take_from_dead(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        owner: u128,
+    ) -> Result<Option<Epoch>, LedgerError>;
+
     /// Writes a batch, all or nothing, behind the fence. One answer per shard of the batch.
     async fn append(&self, batch: &Batch) -> Result<Vec<(ShardId, ShardAnswer)>, AppendError>;
 
@@ -52,6 +75,28 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// The newest event of every shard that has one.
     async fn heads(&self) -> Result<Vec<(ShardId, ChainHead)>, LedgerError>;
+}
+
+/// A process as its leases name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Random per process.
+    pub id: u128,
+    /// The same over restarts.
+    pub node: String,
+    pub public_url: String,
+    pub peer_url: String,
+}
+
+/// A shard's lease as the ledger has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseRow {
+    pub shard: ShardId,
+    pub epoch: Epoch,
+    /// Of a released lease, who had it last.
+    pub owner: Owner,
+    pub expires_at: Time,
+    pub is_released: bool,
 }
 
 /// Sealed events in order, and the epochs the writer believes in. Adapters set no column of their own.

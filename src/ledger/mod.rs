@@ -1,7 +1,8 @@
 //! Ledgers: who owns which shard, and what was sold to whom, durable. One file per database.
 
-use actors::ports::Ledger;
+use actors::ports::{Ledger, LedgerError};
 use async_trait::async_trait;
+use uuid::Uuid;
 
 use crate::audit::Events;
 use crate::catalogue::Catalogue;
@@ -25,6 +26,17 @@ pub enum Access {
 /// Everything a ledger is.
 #[async_trait]
 pub trait Store: Ledger + Catalogue + Events {
+    /// Which cluster it belongs to: random, drawn when a server first started on it.
+    ///
+    /// # Errors
+    /// The ledger does not answer, or no server has ever started on it.
+    async fn cluster_id(&self) -> Result<Uuid, LedgerError>;
+
     /// Closes the connections. Without it nothing is lost: the next opening does the rest.
     async fn close(&self);
+}
+
+/// There are tables, and nobody's yet.
+fn never_served() -> LedgerError {
+    LedgerError::Unavailable("no server has started on it yet".to_owned())
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use actors::ports::LedgerError;
 use async_trait::async_trait;
 use engine::Span;
+use uuid::Uuid;
 
 use self::connect::Connector;
 pub use self::error::OpenError;
@@ -26,6 +27,7 @@ mod error;
 mod grants;
 mod lease;
 mod load;
+mod moves;
 mod open;
 mod port;
 mod row;
@@ -109,6 +111,10 @@ impl PgLedger {
 
 #[async_trait]
 impl Store for PgLedger {
+    async fn cluster_id(&self) -> Result<Uuid, LedgerError> {
+        self.stored_cluster_id().await
+    }
+
     async fn close(&self) {
         for sessions in [&self.writer, &self.renewal, &self.control, &self.readers] {
             sessions.close().await;

@@ -14,6 +14,7 @@ use actors::ports::LedgerError;
 use async_trait::async_trait;
 use engine::{Span, Time};
 use sqlx::SqlitePool;
+use uuid::Uuid;
 
 use self::checkpoint::Checkpointer;
 pub use self::error::OpenError;
@@ -107,6 +108,10 @@ impl SqliteLedger {
 
 #[async_trait]
 impl Store for SqliteLedger {
+    async fn cluster_id(&self) -> Result<Uuid, LedgerError> {
+        self.stored_cluster_id().await
+    }
+
     /// Folds the write-ahead log into the database, and gives the directory back.
     async fn close(&self) {
         if let Some(checkpointer) = &self.checkpointer {

@@ -8,8 +8,10 @@ mod catalogue;
 mod chain;
 mod leases;
 mod load;
+mod moves;
 mod postgres;
 mod postgres_faults;
+mod postgres_moves;
 mod postgres_open;
 mod postgres_plans;
 mod postgres_races;
@@ -61,6 +63,18 @@ macro_rules! conformance {
                 a_released_shard_is_free_at_once,
                 epochs_outlive_the_process,
                 time_is_the_ledgers_and_goes_on,
+            ],
+            moves: [
+                leases_are_listed,
+                a_hand_over_leaves_no_free_moment,
+                a_lease_that_was_handed_over_lives_from_then,
+                a_hand_over_fences_the_old_owner,
+                an_unknown_hand_over_is_settled_by_acquiring_again,
+                what_is_not_mine_is_not_handed_over,
+                what_was_handed_over_is_accepted,
+                a_dead_owners_shard_is_taken_before_its_time,
+                only_what_the_dead_still_have_is_taken,
+                the_cluster_has_an_id_of_its_own,
             ],
             load: [
                 an_empty_shard,

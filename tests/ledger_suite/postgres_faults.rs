@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::ports::{AppendError, ShardAnswer};
+use actors::ports::{AppendError, Owner, ShardAnswer};
 use engine::{Epoch, ShardId, Span, Time};
 use hotseat::ledger::postgres::{PgLedger, PgOptions};
 use servers::{Cut, Postgres, Proxy};
 
 use crate::audits::audit_of;
 use crate::chain::{Chain, hold};
+use crate::moves::other;
 use crate::postgres::PgWorld;
 use crate::world::{OWNER, Sale, Store, World};
 
@@ -170,6 +171,25 @@ async fn a_fail_over_that_lost_something_is_survived() {
     assert_eq!(later.acquire(shard).await.unwrap(), Some(Epoch(sale.chain.epoch.0 + 1)));
 }
 
+/// The receiver of a shard did not acquire it, and knows all the same that its epoch ended with the timeline.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fail_over_ends_what_was_handed_over() {
+    let mut postgres = Postgres::start();
+    let (world, mut sale) = sale_at(postgres.database()).await;
+    let shard = sale.shard();
+    let options = PgOptions { owner: OWNER + 1, node: "b".to_owned(), ..world.options() };
+    let to = Owner { id: options.owner, ..other() };
+    let receiver: Arc<dyn Store> = PgLedger::open(options).await.unwrap();
+    sale.chain.epoch = sale.store.hand_over(shard, sale.chain.epoch, &to).await.unwrap().expect("it is ours");
+    assert!(receiver.accepted(shard, sale.chain.epoch).await.unwrap());
+    sale.store = receiver;
+    let row = sale.chain.reservation(&hold(&sale.imported, 1, 42, &[1]));
+    sale.chain.applied(&sale.store, vec![row]).await;
+    postgres.promote();
+    after_a_fail_over(&mut sale, 1).await;
+    assert!(sale.chain.epoch >= Epoch(1_002), "{}", sale.chain.epoch);
+}
+
 /// What was granted before is over; the shard is there to be taken at once, and sells on.
 async fn after_a_fail_over(sale: &mut Sale, reservations: usize) {
     let shard = sale.shard();
@@ -178,6 +198,8 @@ async fn after_a_fail_over(sale: &mut Sale, reservations: usize) {
     assert_eq!(insist(&sale.store, &old, &[late]).await, ShardAnswer::Fenced);
     assert_eq!(sale.store.renew(&[(shard, old.epoch)]).await.unwrap(), []);
     assert_eq!(sale.store.acquire_again(shard, old.epoch).await.unwrap(), None);
+    assert_eq!(sale.store.hand_over(shard, old.epoch, &other()).await.unwrap(), None);
+    assert!(!sale.store.accepted(shard, old.epoch).await.unwrap());
     sale.chain.epoch = sale.store.acquire(shard).await.unwrap().expect("it was ours, so it is free for us");
     let found = sale.store.load(shard, Time(0)).await.unwrap();
     assert_eq!((found.reservations.len(), found.head), (reservations, sale.chain.head));

@@ -16,26 +16,26 @@ use crate::chain::{Chain, hold};
 use crate::postgres::PgWorld;
 use crate::world::{OWNER, Sale, Store, TTL, World};
 
-const POLL: Duration = Duration::from_millis(10);
-const OTHER: u128 = OWNER + 1;
+pub const POLL: Duration = Duration::from_millis(10);
+pub const OTHER: u128 = OWNER + 1;
 
 /// A further node of the cluster.
-async fn node(world: &PgWorld, owner: u128, lease_ttl: Span) -> Arc<dyn Store> {
+pub async fn node(world: &PgWorld, owner: u128, lease_ttl: Span) -> Arc<dyn Store> {
     let options = PgOptions { owner, node: format!("n{owner}"), lease_ttl, ..world.options() };
     PgLedger::open(options).await.unwrap()
 }
 
 /// A session by any name, past hotseat.
-async fn session(world: &PgWorld, name: &str) -> PgConnection {
+pub async fn session(world: &PgWorld, name: &str) -> PgConnection {
     let options: PgConnectOptions = world.url.parse().unwrap();
     options.application_name(name).connect().await.unwrap()
 }
 
-fn name_of(owner: u128) -> String {
+pub fn name_of(owner: u128) -> String {
     format!("hotseat/{}", Uuid::from_u128(owner))
 }
 
-async fn run(connection: &mut PgConnection, sql: impl Into<String>) -> Result<(), sqlx::Error> {
+pub async fn run(connection: &mut PgConnection, sql: impl Into<String>) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(AssertSqlSafe(sql.into())).execute(connection).await.map(|_| ())
 }
 
@@ -43,12 +43,14 @@ async fn expire(connection: &mut PgConnection) {
     run(connection, "UPDATE shard_lease SET expires_at = 1").await.unwrap();
 }
 
-/// Waits until a session of that name waits for a lock.
-async fn blocked(connection: &mut PgConnection, name: &str) {
+/// Waits until so many sessions of that name wait for a lock.
+pub async fn blocked(connection: &mut PgConnection, name: &str, sessions: i64) {
     const BLOCKED: &str = "
 SELECT count(*) FROM pg_stat_activity
  WHERE application_name = $1 AND wait_event_type = 'Lock' AND datname = current_database()";
-    while sqlx::query_scalar::<_, i64>(BLOCKED).bind(name).fetch_one(&mut *connection).await.unwrap() == 0 {
+    while sqlx::query_scalar::<_, i64>(BLOCKED).bind(name).fetch_one(&mut *connection).await.unwrap()
+        < sessions
+    {
         tokio::time::sleep(POLL).await;
     }
 }
@@ -114,14 +116,14 @@ async fn a_take_over_waits_for_a_commit() {
         let (store, batch) = (sale.store.clone(), batch.clone());
         async move { store.append(&batch).await }
     });
-    blocked(&mut admin, &name_of(OWNER)).await;
+    blocked(&mut admin, &name_of(OWNER), 1).await;
     expire(&mut admin).await;
     let successor = node(&world, OTHER, TTL).await;
     let taking = tokio::spawn({
         let successor = successor.clone();
         async move { until_acquired(&successor, shard).await }
     });
-    blocked(&mut admin, &name_of(OTHER)).await;
+    blocked(&mut admin, &name_of(OTHER), 1).await;
     run(&mut gate, "COMMIT").await.unwrap();
     assert_eq!(taking.await.unwrap(), Epoch(2));
     let found = successor.load(shard, Time(0)).await.unwrap();
@@ -152,7 +154,7 @@ async fn a_commit_waits_for_a_take_over() {
         let batch = sale.chain.batch(vec![row]);
         let store = sale.store.clone();
         let writing = tokio::spawn(async move { store.append(&batch).await });
-        blocked(&mut admin, &name_of(OWNER)).await;
+        blocked(&mut admin, &name_of(OWNER), 1).await;
         run(&mut taker, end).await.unwrap();
         assert_eq!(writing.await.unwrap().unwrap(), [(shard, expected)], "{end}");
     }

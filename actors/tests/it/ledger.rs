@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use actors::ports::{AppendError, Batch, Ledger, LedgerError, ShardAnswer};
+use actors::ports::{AppendError, Batch, LeaseRow, Ledger, LedgerError, Owner, ShardAnswer};
 use actors::row::EventRow;
 use actors::writer::seal;
 use async_trait::async_trait;
@@ -53,14 +53,33 @@ pub struct Tables {
     pub away: bool,
     /// Shards whose next renewal finds another owner.
     pub stolen: BTreeSet<ShardId>,
+    /// Nodes that have no session left.
+    pub dead: BTreeSet<u64>,
 }
 
 #[derive(Clone, Copy)]
 struct Lease {
     epoch: Epoch,
-    /// 0 is nobody.
     owner: u64,
     expires: Instant,
+    is_released: bool,
+}
+
+impl Lease {
+    /// Lives from now.
+    fn new(epoch: Epoch, owner: u64) -> Self {
+        Self { epoch, owner, expires: Instant::now() + TTL, is_released: false }
+    }
+}
+
+/// How a node's leases name it.
+pub fn owner(node: u64) -> Owner {
+    Owner {
+        id: node.into(),
+        node: format!("node-{node}"),
+        public_url: format!("http://node-{node}"),
+        peer_url: format!("https://node-{node}:7400"),
+    }
 }
 
 /// One node's connection.
@@ -79,6 +98,10 @@ impl TestLedger {
     fn tables(&self) -> MutexGuard<'_, Tables> {
         lock(&self.tables)
     }
+
+    fn time(&self, at: Instant) -> Time {
+        Time(1_800_000_000_000_000 + i64::try_from((at - self.base).as_micros()).unwrap())
+    }
 }
 
 pub fn lock(tables: &Mutex<Tables>) -> MutexGuard<'_, Tables> {
@@ -87,13 +110,13 @@ pub fn lock(tables: &Mutex<Tables>) -> MutexGuard<'_, Tables> {
 
 impl Tables {
     pub fn is_free(&self, shard: ShardId) -> bool {
-        self.leases.get(&shard).is_none_or(|lease| lease.owner == 0)
+        self.leases.get(&shard).is_none_or(|lease| lease.is_released)
     }
 
     /// Somebody else takes a shard now.
     pub fn steal(&mut self, shard: ShardId) {
         let lease = self.leases.get_mut(&shard).unwrap();
-        *lease = Lease { epoch: Epoch(lease.epoch.0 + 1), owner: u64::MAX, expires: Instant::now() + TTL };
+        *lease = Lease::new(Epoch(lease.epoch.0 + 1), u64::MAX);
     }
 
     /// Every chain is whole, and every active seat has the owner that the events give it.
@@ -117,7 +140,18 @@ impl Tables {
     }
 
     fn fence(&self, owner: u64, shard: ShardId, epoch: Epoch) -> bool {
-        self.leases.get(&shard).is_some_and(|lease| lease.owner == owner && lease.epoch == epoch)
+        let is_it = |lease: &Lease| lease.owner == owner && lease.epoch == epoch && !lease.is_released;
+        self.leases.get(&shard).is_some_and(is_it)
+    }
+
+    /// A shard of that epoch and owner goes to another owner.
+    fn pass(&mut self, shard: ShardId, epoch: Epoch, from: u64, to: u64) -> Option<Epoch> {
+        if !self.fence(from, shard, epoch) {
+            return None;
+        }
+        let epoch = Epoch(epoch.0 + 1);
+        self.leases.insert(shard, Lease::new(epoch, to));
+        Some(epoch)
     }
 
     fn append(&mut self, owner: u64, batch: &Batch) -> Result<Vec<(ShardId, ShardAnswer)>, AppendError> {
@@ -260,31 +294,23 @@ fn answered(row: &EventRow) -> Option<Answered> {
 #[async_trait]
 impl Ledger for TestLedger {
     async fn now(&self) -> Result<Time, LedgerError> {
-        let micros = i64::try_from(self.base.elapsed().as_micros()).unwrap();
-        Ok(Time(1_800_000_000_000_000 + micros))
+        Ok(self.time(Instant::now()))
     }
 
     async fn acquire(&self, shard: ShardId) -> Result<Option<Epoch>, LedgerError> {
         let mut tables = self.tables();
         let now = Instant::now();
         let former = tables.leases.get(&shard).copied();
-        if former.is_some_and(|lease| lease.owner != 0 && lease.expires > now) {
+        if former.is_some_and(|lease| !lease.is_released && lease.expires > now) {
             return Ok(None);
         }
         let epoch = Epoch(former.map_or(1, |lease| lease.epoch.0 + 1));
-        tables.leases.insert(shard, Lease { epoch, owner: self.owner, expires: now + TTL });
+        tables.leases.insert(shard, Lease::new(epoch, self.owner));
         Ok(Some(epoch))
     }
 
     async fn acquire_again(&self, shard: ShardId, mine: Epoch) -> Result<Option<Epoch>, LedgerError> {
-        let mut tables = self.tables();
-        if !tables.fence(self.owner, shard, mine) {
-            return Ok(None);
-        }
-        let epoch = Epoch(mine.0 + 1);
-        let expires = Instant::now() + TTL;
-        tables.leases.insert(shard, Lease { epoch, owner: self.owner, expires });
-        Ok(Some(epoch))
+        Ok(self.tables().pass(shard, mine, self.owner, self.owner))
     }
 
     async fn renew(&self, held: &[(ShardId, Epoch)]) -> Result<Vec<ShardId>, LedgerError> {
@@ -294,11 +320,10 @@ impl Ledger for TestLedger {
         }
         let mut still = Vec::new();
         for &(shard, epoch) in held {
-            let expires = Instant::now() + TTL;
             if tables.stolen.remove(&shard) {
                 tables.steal(shard);
             } else if tables.fence(self.owner, shard, epoch) {
-                tables.leases.insert(shard, Lease { epoch, owner: self.owner, expires });
+                tables.leases.insert(shard, Lease::new(epoch, self.owner));
                 still.push(shard);
             }
         }
@@ -309,10 +334,55 @@ impl Ledger for TestLedger {
         let mut tables = self.tables();
         for &(shard, epoch) in held {
             if tables.fence(self.owner, shard, epoch) {
-                tables.leases.insert(shard, Lease { epoch, owner: 0, expires: Instant::now() });
+                let released = Lease { is_released: true, ..Lease::new(epoch, self.owner) };
+                tables.leases.insert(shard, released);
             }
         }
         Ok(())
+    }
+
+    async fn leases(&self) -> Result<(Time, Vec<LeaseRow>), LedgerError> {
+        let tables = self.tables();
+        if tables.away {
+            return Err(LedgerError::Unavailable("down".into()));
+        }
+        let row = |(shard, lease): (&ShardId, &Lease)| LeaseRow {
+            shard: *shard,
+            epoch: lease.epoch,
+            owner: owner(lease.owner),
+            expires_at: self.time(lease.expires),
+            is_released: lease.is_released,
+        };
+        Ok((self.time(Instant::now()), tables.leases.iter().map(row).collect()))
+    }
+
+    async fn hand_over(&self, shard: ShardId, mine: Epoch, to: &Owner) -> Result<Option<Epoch>, LedgerError> {
+        let mut tables = self.tables();
+        if tables.away {
+            return Err(LedgerError::Unavailable("down".into()));
+        }
+        Ok(tables.pass(shard, mine, self.owner, u64::try_from(to.id).unwrap()))
+    }
+
+    async fn accepted(&self, shard: ShardId, epoch: Epoch) -> Result<bool, LedgerError> {
+        Ok(!self.renew(&[(shard, epoch)]).await?.is_empty())
+    }
+
+    async fn take_from_dead(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        owner: u128,
+    ) -> Result<Option<Epoch>, LedgerError> {
+        let mut tables = self.tables();
+        let owner = u64::try_from(owner).unwrap();
+        if tables.away {
+            return Err(LedgerError::Unavailable("down".into()));
+        }
+        if !tables.dead.contains(&owner) {
+            return Ok(None);
+        }
+        Ok(tables.pass(shard, epoch, owner, self.owner))
     }
 
     async fn append(&self, batch: &Batch) -> Result<Vec<(ShardId, ShardAnswer)>, AppendError> {

@@ -22,7 +22,7 @@ const RENEW: Duration = Duration::from_secs(1);
 const BLOCKED: Duration = Duration::from_millis(500);
 
 /// A lock that is waited for and a connection that has to be made.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 const NOW: &str = "SELECT ledger_now_v1()";
 
@@ -257,7 +257,7 @@ pub(super) async fn now(session: &mut Session) -> Result<Time, sqlx::Error> {
     sqlx::query_scalar(NOW).fetch_one(&mut session.connection).await.map(Time)
 }
 
-fn epoch(row: Option<PgRow>) -> Result<Option<Epoch>, sqlx::Error> {
+pub(super) fn epoch(row: Option<PgRow>) -> Result<Option<Epoch>, sqlx::Error> {
     row.map(|row| row::unsigned(&row, 0).map(Epoch)).transpose()
 }
 

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::PgLedger;
 use super::row::{self, reservation_columns};
 use super::sessions::ask;
+use crate::ledger::never_served;
 use crate::ledger::plans::PlanCache;
 
 /// A restore of a shard that sold a stadium.
@@ -72,6 +73,8 @@ const HEAD: &str = "
 SELECT shard, event_seq, hash FROM reservation_events WHERE shard = $1 ORDER BY event_seq DESC LIMIT 1";
 
 const NEWEST: &str = "SELECT coalesce(max(at), 0) FROM reservation_events WHERE shard = $1";
+
+const CLUSTER_ID: &str = "SELECT cluster_id FROM cluster_meta";
 
 /// Shards that have events, by jumping from one to the next.
 const HEADS: &str = "
@@ -146,6 +149,13 @@ impl PgLedger {
     pub(super) async fn chain_heads(&self) -> Result<Vec<(ShardId, ChainHead)>, LedgerError> {
         let heads = ask!(self.readers, READ, session => heads(&mut session.connection).await);
         Ok(heads.await?)
+    }
+
+    pub(super) async fn stored_cluster_id(&self) -> Result<Uuid, LedgerError> {
+        let id = ask!(self.readers, READ, session => {
+            sqlx::query_scalar(CLUSTER_ID).fetch_optional(&mut session.connection).await
+        });
+        id.await?.ok_or_else(never_served)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The port of the actors, method by method.
 
-use actors::ports::{AppendError, Batch, Ledger, LedgerError, ShardAnswer};
+use actors::ports::{AppendError, Batch, LeaseRow, Ledger, LedgerError, Owner, ShardAnswer};
 use async_trait::async_trait;
 use engine::{ChainHead, Epoch, Reservation, ReservationId, Restored, ShardId, Time, UserId};
 
@@ -26,6 +26,27 @@ impl Ledger for PgLedger {
 
     async fn release(&self, held: &[(ShardId, Epoch)]) -> Result<(), LedgerError> {
         self.release_leases(held).await
+    }
+
+    async fn leases(&self) -> Result<(Time, Vec<LeaseRow>), LedgerError> {
+        self.lease_rows().await
+    }
+
+    async fn hand_over(&self, shard: ShardId, mine: Epoch, to: &Owner) -> Result<Option<Epoch>, LedgerError> {
+        self.give_lease(shard, mine, to).await
+    }
+
+    async fn accepted(&self, shard: ShardId, epoch: Epoch) -> Result<bool, LedgerError> {
+        self.accept_lease(shard, epoch).await
+    }
+
+    async fn take_from_dead(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        owner: u128,
+    ) -> Result<Option<Epoch>, LedgerError> {
+        self.take_lease(shard, epoch, owner).await
     }
 
     async fn append(&self, batch: &Batch) -> Result<Vec<(ShardId, ShardAnswer)>, AppendError> {

@@ -6,10 +6,12 @@ use engine::option::Policy;
 use engine::{ConcertId, OptionId, Reservation, ReservationId, ShardId, Time, UserId};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
+use uuid::Uuid;
 
 use super::SqliteLedger;
 use super::error::ledger_error;
 use super::row::{self, reservation_columns};
+use crate::ledger::never_served;
 use crate::ledger::plans::PlanCache;
 
 const OPTIONS: &str = "
@@ -61,6 +63,8 @@ const HEAD: &str = "
 SELECT event_seq, hash FROM reservation_events WHERE shard = ?1 ORDER BY event_seq DESC LIMIT 1";
 
 const NEWEST: &str = "SELECT coalesce(max(at), 0) FROM reservation_events WHERE shard = ?1";
+
+const CLUSTER_ID: &str = "SELECT cluster_id FROM cluster_meta";
 
 /// Shards that have events, by jumping from one to the next.
 const HEADS: &str = "
@@ -126,6 +130,12 @@ impl SqliteLedger {
     pub(super) async fn chain_heads(&self) -> Result<Vec<(ShardId, ChainHead)>, LedgerError> {
         let mut connection = self.readers.acquire().await.map_err(ledger_error)?;
         heads(&mut connection).await.map_err(ledger_error)
+    }
+
+    pub(super) async fn stored_cluster_id(&self) -> Result<Uuid, LedgerError> {
+        let id: Option<Uuid> =
+            sqlx::query_scalar(CLUSTER_ID).fetch_optional(&self.readers).await.map_err(ledger_error)?;
+        id.ok_or_else(never_served)
     }
 }
 

@@ -113,6 +113,11 @@ pub(super) fn reservation_id(row: &SqliteRow, column: usize) -> Result<Reservati
     Ok(ReservationId(u128::from_be_bytes(bytes("reservation_id", id)?)))
 }
 
+pub(super) fn owner(row: &SqliteRow, column: usize) -> Result<u128, sqlx::Error> {
+    let id: &[u8] = row.try_get(column)?;
+    Ok(u128::from_be_bytes(bytes("owner", id)?))
+}
+
 pub(super) fn hash(row: &SqliteRow, column: usize) -> Result<[u8; 32], sqlx::Error> {
     bytes("hash", row.try_get(column)?)
 }
