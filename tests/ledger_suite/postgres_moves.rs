@@ -115,7 +115,8 @@ async fn a_hand_over_races_a_sale_and_a_thief() {
             tokio::time::sleep(Duration::from_micros(u64::from(seat % 16) * 250)).await;
             giver.append(&batch).await.unwrap()
         };
-        let (answers, given) = tokio::join!(selling, until_given(giver, shard, chain.epoch, &owner(*id)));
+        let to = owner(*id);
+        let (answers, given) = tokio::join!(selling, until_given(giver, shard, chain.epoch, &to));
         assert_eq!(given, Epoch(chain.epoch.0 + 1));
         assert!(receiver.accepted(shard, given).await.unwrap());
         match answers[0].1 {
