@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use actors::handle::{Handle, ShardStatus};
 use actors::observe::Metrics;
+use actors::ops::Alone;
 use actors::ports::{Ledger, Mirror};
 use actors::{LeaseSettings, System};
 use anyhow::Context as _;
@@ -106,6 +107,7 @@ impl App {
         let sockets = Sockets::default();
         let edge = Edge {
             handle: system.handle(),
+            ops: Arc::new(alone(config, system.handle(), ledger.clone(), &public_url)),
             directory: directory.clone(),
             catalogue,
             ledger: ledger.clone(),
@@ -250,6 +252,10 @@ fn options(
         mirror_restore_timeout: config.mirror.restore_timeout,
         metrics,
     }
+}
+
+fn alone(config: &Config, handle: Handle, ledger: Arc<dyn Ledger>, public_url: &str) -> Alone {
+    Alone { handle, ledger, node: config.node.name.clone(), url: public_url.to_owned() }
 }
 
 fn edge_settings(config: &Config, public_url: &str) -> EdgeSettings {

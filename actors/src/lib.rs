@@ -9,7 +9,7 @@
 //! `machine`, then [`writer::seal`]), `supervisor` and `restore` (how a shard comes
 //! back), `leases`, [`reach`] and [`clock`] (whose it is, and when), [`mirror`], [`feed`] and [`followers`]
 //! (who is told),
-//! [`observe`] (what is counted), [`system`] (start and stop).
+//! [`observe`] (what is counted), [`ops`] (what operators see), [`system`] (start and stop).
 
 pub mod ports;
 pub mod row;
@@ -39,6 +39,7 @@ pub mod mirror;
 pub mod resync;
 
 pub mod observe;
+pub mod ops;
 pub mod system;
 
 pub use handle::Handle;

@@ -67,6 +67,18 @@ pub(super) enum Command {
     /// the time of one read of the ledger. The shard of the option is rebuilt with everything in it, soft locks stay
     /// where the ledger leaves room for them, and what was different is printed.
     Resync(ResyncArgs),
+    /// See which node has which shard, and move shards
+    ///
+    /// A shard is the unit of ownership: all options of its concerts are sold by the node that has it. Through the server
+    /// that runs on the data directory; any node of the cluster will do. What is moved is sold on meanwhile: buyers wait
+    /// a moment.
+    #[command(subcommand)]
+    Shards(ShardsCommand),
+    /// See the nodes of the cluster, and empty one before it is stopped
+    ///
+    /// Through the server that runs on the data directory; any node of the cluster will do.
+    #[command(subcommand)]
+    Nodes(NodesCommand),
     /// Say whether a configuration is valid, and what it changes
     ///
     /// Prints every setting that is not at its default, and who set it: the file, an environment variable, a flag.
@@ -220,6 +232,131 @@ pub(super) struct ResyncArgs {
     /// The option whose shard is rebuilt
     #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) option: u32,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ShardsCommand {
+    /// Print every shard: who has it, and whether it serves
+    List(ShardsListArgs),
+    /// Move one shard to another node, and wait until it is there
+    Move(ShardsMoveArgs),
+    /// Spread the shards evenly over the nodes, with as few moves as that takes
+    Rebalance(RebalanceArgs),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  hotseat shards list --data /var/lib/hotseat
+
+States:
+  SERVING   it sells
+  STARTING  its node restores it
+  MOVING    it changes hands; commands wait a moment
+  FREE      nobody has it
+
+Exit codes:
+  0  printed
+  1  no server runs on the data directory, or it cannot say now
+  2  the command line or the configuration is wrong")]
+pub(super) struct ShardsListArgs {
+    #[command(flatten)]
+    pub(super) place: Place,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  hotseat shards move 17 --to hotseat-2 --data /var/lib/hotseat
+
+The move goes on where this command is interrupted.
+
+Exit codes:
+  0  the shard is there
+  1  it is where it was, and why is said; or no server runs on the data directory
+  2  the command line or the configuration is wrong")]
+pub(super) struct ShardsMoveArgs {
+    #[command(flatten)]
+    pub(super) place: Place,
+    /// The shard, from 0
+    #[arg(value_name = "SHARD")]
+    pub(super) shard: u16,
+    /// The name of the node that shall have it
+    #[arg(long, value_name = "NODE", value_parser = node)]
+    pub(super) to: String,
+}
+
+fn node(name: &str) -> Result<String, String> {
+    if text::is_node_name(name) { Ok(name.to_owned()) } else { Err(format!("expected {}", text::NODE_NAME)) }
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  hotseat shards rebalance --dry-run --data /var/lib/hotseat
+  hotseat shards rebalance --at-once 2 --data /var/lib/hotseat
+
+The moves go on where this command is interrupted.
+
+Exit codes:
+  0  spread evenly, or what would be moved is printed
+  1  a shard is where it was, and why is said; or no server runs on the data directory
+  2  the command line or the configuration is wrong")]
+pub(super) struct RebalanceArgs {
+    #[command(flatten)]
+    pub(super) place: Place,
+    /// Only print what would be moved
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// How many shards may be on their way at the same time
+    #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(super) at_once: u16,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum NodesCommand {
+    /// Print every node: whether it answers, what it has, whether it reaches the ledger
+    List(NodesListArgs),
+    /// Have a node give all its shards to the others, and wait until it has none
+    Drain(DrainArgs),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  hotseat nodes list --data /var/lib/hotseat
+
+States:
+  UP        it answers
+  DRAINING  it gives its shards away and takes no more
+  SILENT    it does not answer
+
+Exit codes:
+  0  printed
+  1  no server runs on the data directory, or it cannot say now
+  2  the command line or the configuration is wrong")]
+pub(super) struct NodesListArgs {
+    #[command(flatten)]
+    pub(super) place: Place,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  hotseat nodes drain hotseat-2 --data /var/lib/hotseat
+
+The node takes no shards until its process is started again. The moves go on where this command is interrupted.
+
+Exit codes:
+  0  the node has no shards: it can be stopped
+  1  it still has some, and why is said; or no server runs on the data directory
+  2  the command line or the configuration is wrong")]
+pub(super) struct DrainArgs {
+    #[command(flatten)]
+    pub(super) place: Place,
+    /// The node's name
+    #[arg(value_name = "NODE", value_parser = node)]
+    pub(super) node: String,
 }
 
 #[derive(Debug, clap::Args)]

@@ -50,7 +50,7 @@ pub(super) async fn run(args: &AuditArgs) -> Result<(), Failure> {
         writeln!(out, "{note}")?;
     }
     writeln!(out, "{report}")?;
-    if report.is_clean() { Ok(()) } else { Err(Failure::DIFFERS) }
+    if report.is_clean() { Ok(()) } else { Err(Failure::PRINTED) }
 }
 
 /// How the mirror compares with memory, over all shards that could be asked, and why some could not.

@@ -13,24 +13,28 @@ mod audit;
 mod check_config;
 mod import;
 mod migrate;
+mod moves;
+mod nodes;
 mod progress;
 mod resync;
 mod serve;
 mod server;
+mod shards;
+mod table;
 mod token;
 
 /// Why a command ends with another exit code than 0. What it has to say goes to standard error.
 #[derive(Debug)]
 pub enum Failure {
-    /// 1: it was tried and did not work, or an audit found a difference that is already printed.
+    /// 1: it was tried and did not work; `None` where what there is to say is already printed.
     Failed(Option<anyhow::Error>),
     /// 2: the command line or the configuration is wrong; nothing was tried.
     Config(String),
 }
 
 impl Failure {
-    /// An audit that printed what differs.
-    pub(crate) const DIFFERS: Self = Self::Failed(None);
+    /// Its output says what is wrong.
+    pub(crate) const PRINTED: Self = Self::Failed(None);
 }
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {
@@ -75,6 +79,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Import(args) => runtime()?.block_on(import::run(args)),
         Command::Audit(args) => runtime()?.block_on(audit::run(&args)),
         Command::Resync(args) => runtime()?.block_on(resync::run(&args)),
+        Command::Shards(command) => runtime()?.block_on(shards::run(&command)),
+        Command::Nodes(command) => runtime()?.block_on(nodes::run(&command)),
         Command::Migrate(args) => runtime()?.block_on(migrate::run(&args)),
     }
 }

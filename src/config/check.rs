@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::error::ConfigError;
 use super::text::{format_duration, without_login};
-use super::{Config, Durability};
+use super::{Config, Durability, text};
 use crate::http::auth::{Role, TokenKey, check_exposure};
 use crate::redis_url::{FORMS, RedisUrl};
 
@@ -66,13 +66,7 @@ impl Checks<'_> {
 
 fn names(config: &Config, checks: &mut Checks<'_>) {
     let name = &config.node.name;
-    let legal = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    checks.expect(
-        !name.is_empty() && name.len() <= 64 && name.chars().all(legal),
-        "node.name",
-        "1 to 64 letters, digits, '-', '_' or '.'",
-        format_args!("{name:?}"),
-    );
+    checks.expect(text::is_node_name(name), "node.name", text::NODE_NAME, format_args!("{name:?}"));
     let url = &config.node.public_url;
     checks.expect(
         url.is_empty() || is_origin(url),

@@ -124,6 +124,16 @@ pub mod address {
     }
 }
 
+/// What [`is_node_name`] takes.
+pub const NODE_NAME: &str = "1 to 64 letters, digits, '-', '_' or '.'";
+
+/// Whether a node may be called so.
+#[must_use]
+pub fn is_node_name(text: &str) -> bool {
+    let legal = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    (1..=64).contains(&text.len()) && text.chars().all(legal)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

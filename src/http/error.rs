@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use actors::ops::OpsError;
+use actors::ports::LedgerError;
 use axum::body::Body;
 use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
@@ -40,6 +42,8 @@ pub enum Problem {
     ImportRefused(String),
     /// Some parts of a block clash; the others are blocked.
     BlockedInPart { blocked: Vec<ReservationView>, conflicts: Vec<Conflict> },
+    /// What an operator asked of the cluster cannot be done now, or not at all.
+    Cluster(OpsError),
     /// A bug of ours, or data that this version cannot read. The text is for the log, never for the client.
     Internal(String),
 }
@@ -64,6 +68,7 @@ impl Problem {
             Self::TooLarge { .. } => "TOO_LARGE",
             Self::ImportRefused(_) => "IMPORT_REFUSED",
             Self::BlockedInPart { .. } => "SEAT_TAKEN",
+            Self::Cluster(error) => cluster_code(error),
             Self::Internal(_) => "INTERNAL",
         }
     }
@@ -92,7 +97,10 @@ impl Problem {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Malformed { .. } => StatusCode::BAD_REQUEST,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::ImportRefused(_) | Self::BlockedInPart { .. } => StatusCode::CONFLICT,
+            Self::Cluster(OpsError::ShardUnknown { .. } | OpsError::NodeUnknown { .. }) => {
+                StatusCode::NOT_FOUND
+            }
+            Self::ImportRefused(_) | Self::BlockedInPart { .. } | Self::Cluster(_) => StatusCode::CONFLICT,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -112,6 +120,10 @@ impl Problem {
             Self::TooLarge { .. } => "The body is too large",
             Self::ImportRefused(_) => "The import contradicts the catalogue",
             Self::BlockedInPart { .. } => "A seat is taken",
+            Self::Cluster(OpsError::ShardUnknown { .. } | OpsError::NodeUnknown { .. }) => {
+                "There is nothing here"
+            }
+            Self::Cluster(_) => "The cluster cannot do this now",
             Self::Internal(_) => "The server failed",
         }
     }
@@ -135,6 +147,7 @@ impl Problem {
                  those that clash."
                     .into()
             }
+            Self::Cluster(error) => sentence(&error.to_string()).into(),
             Self::Internal(_) => "The log knows more under this request id.".into(),
         }
     }
@@ -233,14 +246,24 @@ impl From<Unavailable> for Problem {
     }
 }
 
-impl From<actors::ports::LedgerError> for Problem {
-    fn from(error: actors::ports::LedgerError) -> Self {
+impl From<LedgerError> for Problem {
+    fn from(error: LedgerError) -> Self {
         match error {
-            actors::ports::LedgerError::Unavailable(why) => {
+            LedgerError::Unavailable(why) => {
                 tracing::warn!(%why, "a read found the ledger unavailable");
                 Self::Unavailable(Unavailable::Ledger)
             }
-            corrupt @ actors::ports::LedgerError::Corrupt(_) => Self::Internal(corrupt.to_string()),
+            corrupt @ LedgerError::Corrupt(_) => Self::Internal(corrupt.to_string()),
+        }
+    }
+}
+
+impl From<OpsError> for Problem {
+    fn from(error: OpsError) -> Self {
+        match error {
+            OpsError::Unavailable(why) => LedgerError::Unavailable(why).into(),
+            OpsError::Corrupt(why) => LedgerError::Corrupt(why).into(),
+            refused => Self::Cluster(refused),
         }
     }
 }
@@ -257,6 +280,27 @@ impl From<crate::catalogue::CatalogueError> for Problem {
             corrupt @ CatalogueError::Corrupt(_) => Self::Internal(corrupt.to_string()),
         }
     }
+}
+
+const fn cluster_code(error: &OpsError) -> &'static str {
+    match error {
+        OpsError::ShardUnknown { .. } | OpsError::NodeUnknown { .. } => "NOT_FOUND",
+        OpsError::NodeDraining(_) => "NODE_DRAINING",
+        OpsError::NodeSilent(_) => "NODE_SILENT",
+        OpsError::AlreadyMoving { .. } => "ALREADY_MOVING",
+        OpsError::AlreadyThere { .. } => "ALREADY_THERE",
+        OpsError::NotServing(_) => "SHARD_NOT_SERVING",
+        OpsError::Alone => "ALONE",
+        // These become problems of the ledger and of ours.
+        OpsError::Unavailable(_) => "LEDGER_UNAVAILABLE",
+        OpsError::Corrupt(_) => "INTERNAL",
+    }
+}
+
+/// An error's text, as a client reads it.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
 }
 
 const fn refusal_title(refusal: &Refusal) -> &'static str {

@@ -90,6 +90,18 @@ impl<S: Send + Sync> FromRequestParts<S> for ReservationPath {
     }
 }
 
+/// `{node}` of the path: a node's name.
+pub struct NodePath(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for NodePath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let params = path_params(parts, state).await?;
+        Ok(Self(param(&params, "node").to_owned()))
+    }
+}
+
 /// `{optionId}` of the path, as a number in range. Whether there is such an option is another question.
 pub async fn option_number<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<u64, Problem> {
     let params = path_params(parts, state).await?;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::handle::Handle;
+use actors::ops::Ops;
 use actors::ports::Ledger;
 use axum::Router;
 use axum::http::HeaderValue;
@@ -73,6 +74,8 @@ pub struct Edge {
     /// Told when something was imported here.
     pub intake: Arc<Intake>,
     pub ledger: Arc<dyn Ledger>,
+    /// What operators see of the cluster, and may ask of it.
+    pub ops: Arc<dyn Ops>,
     pub tokens: Tokens,
     pub settings: EdgeSettings,
     pub metrics: HttpMetrics,
@@ -165,6 +168,11 @@ fn admin_routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(admin::audit::memory))
         .routes(routes!(admin::mirror::mirror))
         .routes(routes!(admin::resync::resync))
+        .routes(routes!(admin::shards::list))
+        .routes(routes!(admin::nodes::list))
+        .routes(routes!(admin::nodes::drain))
+        .routes(routes!(admin::moves::list, admin::moves::begin))
+        .routes(routes!(admin::moves::rebalance))
 }
 
 fn ops_routes() -> OpenApiRouter<Arc<Shared>> {

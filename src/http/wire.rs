@@ -5,7 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use engine::option::OptionStatus;
-use engine::{Reservation, SeatList, SeatNo, Time};
+use engine::{Reservation, SeatList, SeatNo, Span, Time};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -336,6 +336,11 @@ pub fn hex(bytes: &[u8]) -> String {
         write!(text, "{byte:02x}").expect("a String takes every character");
         text
     })
+}
+
+/// Milliseconds, rounded up.
+pub const fn millis(span: Span) -> i64 {
+    span.0.saturating_add(999) / 1_000
 }
 
 /// An instant, RFC 3339 in UTC.

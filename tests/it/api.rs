@@ -4,6 +4,7 @@
 
 mod admin;
 mod bad_input;
+pub mod cluster;
 mod document;
 mod reads;
 mod sale;

@@ -13,11 +13,34 @@ const HALL: &str = r#"{"sections":[{"code":"A","capacity":10}]}"#;
 #[test]
 fn help_reads_like_a_manual() {
     let top = run(&["--help"]).success();
-    for part in ["serve", "migrate", "import", "audit", "check-config", "token", "Examples:", "Exit codes:"] {
+    for part in [
+        "serve",
+        "migrate",
+        "import",
+        "audit",
+        "shards",
+        "nodes",
+        "check-config",
+        "token",
+        "Examples:",
+        "Exit codes:",
+    ] {
         assert!(top.contains(part), "{part} is not in\n{top}");
     }
-    for command in ["serve", "migrate", "import", "audit", "check-config", "token"] {
-        let help = run(&[command, "--help"]).success();
+    for command in [
+        "serve",
+        "migrate",
+        "import",
+        "audit",
+        "shards list",
+        "shards move",
+        "shards rebalance",
+        "nodes list",
+        "nodes drain",
+        "check-config",
+        "token",
+    ] {
+        let help = run(&[command.split(' ').collect(), vec!["--help"]].concat()).success();
         assert!(help.contains("--config <FILE>") && help.contains("--data <DIR>"), "{help}");
         assert!(help.contains("Example"), "{help}");
         assert!(help.lines().count() > 15, "{command} says little:\n{help}");
@@ -39,6 +62,13 @@ fn wrong_usage_ends_with_2() {
         &["import", "f", "--concert", "C", "--at", "2027-05-01T19:00:00"],
         &["import", "f", "--concert", " ", "--at", "2027-05-01T19:00:00Z"],
         &["import", "f", "--concert", "C", "--at", "2027-05-01T19:00:00Z", "--price", "Floor"],
+        &["shards"],
+        &["shards", "move", "17"],
+        &["shards", "move", "65536", "--to", "b"],
+        &["shards", "move", "17", "--to", "a/b"],
+        &["shards", "rebalance", "--at-once", "0"],
+        &["nodes", "drain"],
+        &["nodes", "drain", ".../x"],
     ] {
         run(args).failure(2);
     }

@@ -38,12 +38,17 @@ fn every_command_refuses_a_wrong_configuration_with_2() {
     let file = place.file("wrong.toml", "[hold]\nttl = 300\n");
     let plan = place.file("plan.json", "{}");
     let import = ["import", &plan, "--concert", "C", "--at", "2027-05-01T19:00:00Z"];
-    let commands: [&[&str]; 7] = [
+    let commands: [&[&str]; 12] = [
         &["serve"],
         &["migrate"],
         &import,
         &["audit"],
         &["resync", "--option", "1"],
+        &["shards", "list"],
+        &["shards", "move", "17", "--to", "hotseat-2"],
+        &["shards", "rebalance"],
+        &["nodes", "list"],
+        &["nodes", "drain", "hotseat-2"],
         &["check-config"],
         &["token", "--user", "7", "--role", "USER"],
     ];

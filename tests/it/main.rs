@@ -7,6 +7,7 @@ mod api;
 mod bad_data;
 mod bad_servers;
 mod cli;
+mod cli_cluster;
 mod config;
 mod crash;
 mod demo;

@@ -6,6 +6,7 @@ mod batch;
 mod halts;
 mod ledger;
 mod life;
+mod ops;
 mod resync;
 mod sale;
 mod world;

@@ -132,12 +132,17 @@ impl World {
         Self { tables: Arc::default(), mirror: Arc::default(), base: Instant::now() }
     }
 
+    /// A node's connection to the ledger.
+    pub fn ledger(&self, owner: u64) -> Arc<TestLedger> {
+        TestLedger::new(&self.tables, owner, self.base)
+    }
+
     /// Starts a node; it owns and serves every shard.
     pub async fn node(&self) -> Node {
         let owner = IDS.fetch_add(1, Ordering::Relaxed);
         let metrics = Metrics::default();
         let system = System::start(Options {
-            ledger: TestLedger::new(&self.tables, owner, self.base),
+            ledger: self.ledger(owner),
             mirror: self.mirror.clone(),
             shards: SHARDS,
             settings: Settings::default(),

@@ -35,6 +35,12 @@ const ROUTES: &str = "
     PUT /admin/v1/options/{optionId}/status
     PUT /admin/v1/concerts/{concertId}/policy
     POST /admin/v1/options/{optionId}/resync
+    GET /admin/v1/shards
+    GET /admin/v1/nodes
+    POST /admin/v1/nodes/{node}/drain
+    GET /admin/v1/moves
+    POST /admin/v1/moves
+    POST /admin/v1/rebalance
     GET /admin/v1/audit/memory
     GET /admin/v1/audit/mirror
     GET /healthz
@@ -79,6 +85,7 @@ async fn the_document_has_the_routes_and_no_others() {
             .replace("{optionId}", "1")
             // Events have no end that could be waited for.
             .replace("/events", "/events?since=never")
+            .replace("{node}", "test")
             .replace("{reservationId}", "01890000-0000-7000-8000-000000000001");
         for method in METHODS {
             let reply = client.raw(method, &concrete, None, b"").await;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use actors::handle::Handle;
 use actors::observe::Metrics;
+use actors::ops::{Alone, Ops};
 use actors::system::{LeaseSettings, Options, System};
 use engine::{Settings, Span};
 use hotseat::catalogue::directory::Directory;
@@ -62,6 +63,14 @@ impl World {
 
     /// A server with one concert of one option, on sale.
     pub async fn start_with(adjust: impl FnOnce(&mut EdgeSettings)) -> Self {
+        Self::start_among(adjust, |alone| Arc::new(alone)).await
+    }
+
+    /// The same in a cluster: what operators hear and may ask for is what `cluster` makes of a node alone.
+    pub async fn start_among(
+        adjust: impl FnOnce(&mut EdgeSettings),
+        cluster: impl FnOnce(Alone) -> Arc<dyn Ops>,
+    ) -> Self {
         let data = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let ops_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -86,21 +95,7 @@ impl World {
         let directory = Arc::new(Directory::new());
         let tokens = Tokens::new(&TokenKey::Secret(SECRET.to_owned()), None).unwrap();
         let (closing, leaving) = (CancellationToken::new(), CancellationToken::new());
-        let mut settings = EdgeSettings {
-            node: "test".to_owned(),
-            public_url: public.clone(),
-            confirm_role: Role::Payment,
-            dev_tokens: false,
-            click_timeout: Duration::from_secs(2),
-            ledger_ack_timeout: Duration::from_secs(5),
-            ws: WsSettings {
-                origins: Origins::default(),
-                send_buffer: 256 * 1024,
-                stall_timeout: Duration::from_secs(15),
-                max_watches: 16,
-                messages_per_second: 1_000,
-            },
-        };
+        let mut settings = settings(&public);
         let sockets = Sockets::default();
         adjust(&mut settings);
         let intake = Arc::new(Intake::new(directory.clone(), ledger.clone(), system.handle()));
@@ -108,8 +103,15 @@ impl World {
             let (intake, stop) = (intake.clone(), closing.clone());
             async move { intake.run(stop).await }
         });
+        let alone = Alone {
+            handle: system.handle(),
+            ledger: ledger.clone(),
+            node: settings.node.clone(),
+            url: public.clone(),
+        };
         let edge = Edge {
             handle: system.handle(),
+            ops: cluster(alone),
             directory: directory.clone(),
             catalogue: ledger.clone(),
             intake,
@@ -167,8 +169,16 @@ impl World {
     }
 
     fn with_token(&self, user: u64, role: Role) -> Client {
-        let (token, _) = self.tokens.issue(user, role, None, Duration::from_secs(600)).unwrap();
-        self.client().authorization(Some(&format!("Bearer {token}")))
+        self.client().authorization(Some(&format!("Bearer {}", self.issue(user, role))))
+    }
+
+    fn issue(&self, user: u64, role: Role) -> String {
+        self.tokens.issue(user, role, None, Duration::from_secs(600)).unwrap().0
+    }
+
+    /// What a server writes into its `run.json`.
+    pub fn run_file(&self) -> Value {
+        json!({"opsUrl": self.ops, "publicUrl": self.public, "token": self.issue(1, Role::Admin), "pid": 1})
     }
 
     /// A token of these claims, signed with the server's secret.
@@ -283,6 +293,24 @@ impl World {
         self.sockets.end().await;
         let report = self.system.shutdown(Duration::from_secs(5)).await;
         assert_eq!(report.unflushed, 0);
+    }
+}
+
+fn settings(public: &str) -> EdgeSettings {
+    EdgeSettings {
+        node: "test".to_owned(),
+        public_url: public.to_owned(),
+        confirm_role: Role::Payment,
+        dev_tokens: false,
+        click_timeout: Duration::from_secs(2),
+        ledger_ack_timeout: Duration::from_secs(5),
+        ws: WsSettings {
+            origins: Origins::default(),
+            send_buffer: 256 * 1024,
+            stall_timeout: Duration::from_secs(15),
+            max_watches: 16,
+            messages_per_second: 1_000,
+        },
     }
 }
 
