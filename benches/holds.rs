@@ -60,6 +60,10 @@ impl Ledger for Timed {
         Ok(answers)
     }
 
+    fn me(&self) -> Owner {
+        self.inner.me()
+    }
+
     async fn now(&self) -> Result<Time, LedgerError> {
         self.inner.now().await
     }

@@ -10,8 +10,9 @@ use std::time::Duration;
 use actors::handle::{Handle, ShardStatus};
 use actors::observe::Metrics;
 use actors::ops::Alone;
+use actors::peers::Peers;
 use actors::ports::{Ledger, Mirror};
-use actors::{LeaseSettings, System};
+use actors::{LeaseSettings, Rebalance, System};
 use anyhow::Context as _;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
@@ -37,6 +38,7 @@ use crate::run_file::RunFile;
 use crate::ws::origin::Origins;
 use crate::ws::{Sockets, WsSettings};
 
+mod cluster;
 mod heads;
 mod ledger;
 mod waiting;
@@ -62,6 +64,7 @@ pub struct App {
     pub tokens: Tokens,
     pub directory: Arc<Directory>,
     system: System,
+    cluster: cluster::Cluster,
     ledger: Arc<dyn Store>,
     /// Not ready any more.
     ending: CancellationToken,
@@ -89,15 +92,12 @@ impl App {
         let ops_url = url(ops.local_addr()?);
         let public_url = public_url(config, public.local_addr()?);
 
-        let mut registry = Registry::with_prefix("hotseat");
-        let metrics = Metrics::default();
-        metrics.register(&mut registry);
-        let http = HttpMetrics::register(&mut registry);
-        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "Which hotseat this is", build);
-
+        let (mut registry, metrics, http) = measured();
         let mirror = open_mirror(config).await?;
-        let system = System::start(options(config, ledger.clone(), mirror, metrics)).await?;
+        let cluster = cluster::Plan::of(config, &ledger, &mut registry).await?;
+        let options = options(config, ledger.clone(), mirror, metrics, cluster.peers());
+        let system = System::start(options).await?;
+        let cluster = cluster.start(&system).await?;
         let directory = Arc::new(Directory::new());
         directory.refresh(ledger.as_ref()).await?;
         let catalogue: Arc<dyn Catalogue> = ledger.clone();
@@ -107,7 +107,7 @@ impl App {
         let sockets = Sockets::default();
         let edge = Edge {
             handle: system.handle(),
-            ops: Arc::new(alone(config, system.handle(), ledger.clone(), &public_url)),
+            ops: cluster.ops(alone(config, system.handle(), ledger.clone(), &public_url), &system),
             directory: directory.clone(),
             catalogue,
             ledger: ledger.clone(),
@@ -135,6 +135,7 @@ impl App {
             tokens,
             directory,
             system,
+            cluster,
             ledger,
             ending,
             closed,
@@ -171,7 +172,9 @@ impl App {
         let started = Instant::now();
         loop {
             let statuses = self.system.handle().statuses();
-            let serving = statuses.iter().all(|(_, status)| matches!(status, ShardStatus::Serving(_)));
+            let served =
+                |status: &ShardStatus| matches!(status, ShardStatus::Serving(_) | ShardStatus::Elsewhere(..));
+            let serving = statuses.iter().all(|(_, status)| served(status));
             if serving && !statuses.is_empty() && self.directory.pending() == 0 {
                 tracing::info!(shards = statuses.len(), after = ?started.elapsed(), "ready");
                 return;
@@ -185,7 +188,10 @@ impl App {
         let deadline = Instant::now() + grace;
         self.ending.cancel();
         // New requests are answered with OVERLOADED while the shards flush; only then are the doors closed.
-        let report = self.system.shutdown(grace.saturating_sub(DRAIN.min(grace / 4))).await;
+        let until = deadline - DRAIN.min(grace / 4);
+        self.cluster.give_away(&self.system.moves(), &self.system.handle(), until).await;
+        let report = self.system.shutdown(until.saturating_duration_since(Instant::now())).await;
+        self.cluster.end().await;
         self.closed.cancel();
         if timeout_at(deadline, self.sockets.end()).await.is_err() {
             tracing::warn!("sockets were still open at the end of shutdown.grace");
@@ -218,6 +224,16 @@ impl App {
     }
 }
 
+fn measured() -> (Registry, Metrics, HttpMetrics) {
+    let mut registry = Registry::with_prefix("hotseat");
+    let metrics = Metrics::default();
+    metrics.register(&mut registry);
+    let http = HttpMetrics::register(&mut registry);
+    let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+    registry.register("build", "Which hotseat this is", build);
+    (registry, metrics, http)
+}
+
 /// The mirror of a configuration. Tried once, so that the shards find it at hand; without it they start alone.
 async fn open_mirror(config: &Config) -> anyhow::Result<Arc<dyn Mirror>> {
     if config.mirror.url == "local:" {
@@ -236,11 +252,14 @@ fn options(
     ledger: Arc<dyn Ledger>,
     mirror: Arc<dyn Mirror>,
     metrics: Metrics,
+    peers: Arc<dyn Peers>,
 ) -> actors::Options {
     actors::Options {
         ledger,
         mirror,
         shards: config.cluster.shards,
+        peers,
+        rebalance: Rebalance { interval: config.rebalance.interval, at_once: config.rebalance.at_once },
         settings: config.engine(),
         lease: LeaseSettings {
             ttl: config.cluster.lease_ttl,

@@ -17,6 +17,7 @@ use crate::http::auth::Role;
 mod check;
 mod error;
 mod layers;
+pub mod peers;
 #[cfg(test)]
 mod tests;
 pub mod text;
@@ -29,6 +30,7 @@ pub struct Config {
     pub server: Server,
     pub ledger: Ledger,
     pub cluster: Cluster,
+    pub rebalance: Rebalance,
     pub select: Select,
     pub hold: Hold,
     pub paying: Paying,
@@ -109,6 +111,36 @@ pub struct Cluster {
     pub lease_renew: Duration,
     #[serde(with = "text::duration")]
     pub lease_margin: Duration,
+    /// Where peers reach this node, an IP address and a port; empty: it is alone.
+    pub listen: String,
+    /// `HOST:PORT` that peers dial; empty: `cluster.listen`.
+    pub peer_url: String,
+    /// The nodes of the cluster, see [`peers::parse`].
+    pub peers: String,
+    /// The path of a PEM file with the authorities that peers' certificates come from.
+    pub tls_ca: PathBuf,
+    /// The path of a PEM file with this node's certificate and what leads to the authority.
+    pub tls_cert: PathBuf,
+    /// The path of a PEM file with the key of `cluster.tls_cert`.
+    pub tls_key: PathBuf,
+}
+
+impl Cluster {
+    /// Whether connections between nodes are TLS.
+    #[must_use]
+    pub fn has_tls(&self) -> bool {
+        !self.tls_ca.as_os_str().is_empty()
+    }
+}
+
+/// How shards are spread over nodes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rebalance {
+    #[serde(with = "text::duration")]
+    pub interval: Duration,
+    /// Moves under way at the same time, over the whole cluster.
+    pub at_once: u16,
 }
 
 /// Soft locks.
@@ -296,7 +328,19 @@ impl Default for Cluster {
             lease_ttl: Duration::from_secs(5),
             lease_renew: Duration::from_millis(1_500),
             lease_margin: Duration::from_secs(1),
+            listen: String::new(),
+            peer_url: String::new(),
+            peers: String::new(),
+            tls_ca: PathBuf::new(),
+            tls_cert: PathBuf::new(),
+            tls_key: PathBuf::new(),
         }
+    }
+}
+
+impl Default for Rebalance {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(30), at_once: 4 }
     }
 }
 

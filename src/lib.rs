@@ -5,6 +5,7 @@ pub mod audit;
 pub mod auth_key;
 pub mod catalogue;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod http;
 pub mod ledger;

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use actors::handle::Ask;
 use actors::observe::Metrics;
-use actors::{Handle, LeaseSettings, Options, System};
+use actors::peers::Alone;
+use actors::{Handle, LeaseSettings, Options, Rebalance, System};
 use engine::plan::{Layout, Run};
 use engine::{Authority, Caller, Command, ConcertId, OptionId, SeatNo, Settings, ShardId, UserId};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -20,6 +21,9 @@ use tokio::sync::oneshot;
 #[path = "../tests/it/ledger.rs"]
 #[expect(dead_code, reason = "the faults are the tests'")]
 mod ledger;
+#[path = "../tests/it/network.rs"]
+#[expect(dead_code, reason = "one node needs no network")]
+mod network;
 #[path = "../tests/it/world.rs"]
 #[expect(dead_code, reason = "the shortcuts are the tests'")]
 mod world;
@@ -33,8 +37,13 @@ const OPTION: OptionId = OptionId(1);
 /// Answers and does nothing else.
 struct Bare;
 
+/// A click and who waits for it.
+struct Asked(Ask, oneshot::Sender<u64>);
+
+impl ractor::Message for Asked {}
+
 impl Actor for Bare {
-    type Msg = (Ask, oneshot::Sender<u64>);
+    type Msg = Asked;
     type State = u64;
     type Arguments = ();
 
@@ -45,9 +54,10 @@ impl Actor for Bare {
     async fn handle(
         &self,
         _: ActorRef<Self::Msg>,
-        (_, reply): Self::Msg,
+        Asked(ask, reply): Asked,
         count: &mut u64,
     ) -> Result<(), ActorProcessingErr> {
+        drop(ask);
         *count += 1;
         let _waits = reply.send(*count);
         Ok(())
@@ -105,6 +115,8 @@ where
 async fn serve() -> (System, Handle) {
     let world = world::World::new();
     let system = System::start(Options {
+        peers: Arc::new(Alone::default()),
+        rebalance: Rebalance::default(),
         ledger: ledger::TestLedger::new(&world.tables, 1, tokio::time::Instant::now()),
         mirror: world.mirror.clone(),
         shards: 1,
@@ -153,7 +165,7 @@ async fn main() {
                 let bare = bare.clone();
                 async move {
                     let (reply, answer) = oneshot::channel();
-                    bare.send_message((ask, reply)).unwrap();
+                    bare.send_message(Asked(ask, reply)).unwrap();
                     answer.await.unwrap();
                 }
             })

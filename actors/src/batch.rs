@@ -8,7 +8,8 @@ use engine::{Outcome, Unavailable};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use crate::handle::{Answer, Ask, Door};
+use crate::door::Door;
+use crate::handle::{Answer, Ask};
 use crate::observe::{Metrics, Op};
 use crate::permits::Permit;
 use crate::shard::Message;
@@ -26,6 +27,7 @@ pub struct Sent {
 pub type Later = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// The message.
+#[derive(Debug)]
 pub struct Batch {
     pub parts: Vec<Part>,
     pub deadline: Instant,
@@ -35,6 +37,7 @@ pub struct Batch {
 }
 
 /// One command of a batch.
+#[derive(Debug)]
 pub struct Part {
     pub place: usize,
     pub ask: Ask,
@@ -42,6 +45,7 @@ pub struct Part {
 }
 
 /// Where the answer to a ledger command goes.
+#[derive(Debug)]
 pub struct Owed {
     pub reply: oneshot::Sender<Answer>,
     /// Returns with the answer, or when the actor dies.

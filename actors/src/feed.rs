@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 pub use self::frame::Frame;
 use self::history::{CatchUp, Cut, History};
+pub use self::news::{Change, News, NotNews};
 pub use self::position::{NotAPosition, Position};
 pub use self::snapshot::Snapshot;
 pub use self::watch::Watch;
@@ -24,6 +25,7 @@ use crate::observe::Metrics;
 
 mod frame;
 mod history;
+mod news;
 mod position;
 mod snapshot;
 #[cfg(test)]
@@ -34,6 +36,8 @@ mod watch;
 #[derive(Debug)]
 pub struct Hub {
     options: RwLock<BTreeMap<OptionId, Arc<OptionFeed>>>,
+    /// Counts how often a shard opened one.
+    opened: Sender<u64>,
     pulse: Arc<Pulse>,
 }
 
@@ -85,7 +89,7 @@ impl Hub {
     #[must_use]
     pub fn new(tick: Duration, metrics: Metrics) -> Self {
         let pulse = Pulse { tick, due: Mutex::default(), wake: Notify::new(), metrics };
-        Self { options: RwLock::default(), pulse: Arc::new(pulse) }
+        Self { options: RwLock::default(), opened: Sender::new(0), pulse: Arc::new(pulse) }
     }
 
     /// Cuts what changed while somebody watches it. The first change after a quiet time is shown at once, those
@@ -123,17 +127,44 @@ impl Hub {
                 feed
             }
         };
+        drop(options);
+        self.opened.send_modify(|opened| *opened += 1);
         Inlet { feed, epoch }
     }
 
-    /// Forgets an option that this node no longer serves, unless somebody newer does. Its viewers are told.
-    pub fn close(&self, option: OptionId, epoch: Epoch) {
-        let mut options = self.options.write().unwrap_or_else(PoisonError::into_inner);
-        if options.get(&option).is_some_and(|feed| lock(&feed.live).snapshot.epoch <= epoch)
-            && let Some(feed) = options.remove(&option)
-        {
-            feed.end();
+    /// Takes what another node's hub says of an option that is served there. A frame that does not fit what this
+    /// hub has is left out: whoever brings it must begin anew. Whether it fitted.
+    pub fn follow(&self, news: &News) -> bool {
+        match self.find(news.option) {
+            Some(feed) => feed.follow(news),
+            None => {
+                let Change::Whole { states } = &news.change else { return false };
+                let snapshot = Snapshot::packed(news.option, news.to, states);
+                let feed = Arc::new(OptionFeed::new(snapshot, self.pulse.clone()));
+                let mut options = self.options.write().unwrap_or_else(PoisonError::into_inner);
+                // Whoever opened it meanwhile knows better.
+                options.entry(news.option).or_insert(feed);
+                true
+            }
         }
+    }
+
+    /// Every option that is shown here.
+    #[must_use]
+    pub fn options(&self) -> Vec<OptionId> {
+        self.options.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
+    /// Changes whenever a shard of this node opens an option.
+    #[must_use]
+    pub fn opened(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.opened.subscribe()
+    }
+
+    /// What this hub has of an option.
+    #[must_use]
+    pub fn position(&self, option: OptionId) -> Option<Position> {
+        Some(lock(&self.find(option)?.live).snapshot.position())
     }
 
     /// Lets every viewer go, because the node goes down. Snapshots are still served.
@@ -257,6 +288,41 @@ impl OptionFeed {
         *lock(&self.live) = Live::new(snapshot.clone());
         history.turn(snapshot);
         self.show(&history);
+    }
+
+    /// Another node's hub gathers for a tick already: what it says is shown at once.
+    fn follow(&self, news: &News) -> bool {
+        let mut history = lock(&self.history);
+        let mut live = lock(&self.live);
+        let at = live.snapshot.position();
+        let snapshot = match &news.change {
+            // A hub that is behind this one has not heard of the newest owner yet.
+            Change::Whole { .. } if news.to < at => return false,
+            Change::Whole { states } => Snapshot::packed(news.option, news.to, states),
+            Change::Some { from, .. } if *from != at || news.to < at => return false,
+            Change::Some { set, .. } => {
+                let mut snapshot = live.snapshot.clone();
+                if set.iter().any(|(seat, _)| *seat >= snapshot.seat_count) {
+                    return false;
+                }
+                for (seat, state) in set {
+                    snapshot.set(*seat as usize, *state);
+                }
+                (snapshot.epoch, snapshot.feed_seq) = (news.to.epoch, news.to.seq);
+                snapshot
+            }
+        };
+        let is_new_epoch = news.to.epoch != at.epoch;
+        *live = Live::new(snapshot.clone());
+        drop(live);
+        match &news.change {
+            Change::Some { set, .. } if !is_new_epoch => {
+                history.advance(snapshot, set.iter().map(|(seat, _)| *seat));
+            }
+            Change::Whole { .. } | Change::Some { .. } => history.turn(snapshot),
+        }
+        self.show(&history);
+        true
     }
 
     fn end(&self) {

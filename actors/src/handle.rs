@@ -5,32 +5,29 @@
 //! command's turn comes, and when the actor dies the oneshot says so. Only commands that wait for
 //! the ledger get a timer here, because the engine goes on waiting when the client does not.
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use engine::limits::{LEDGER_REPLIES, UNDECIDED_COMMANDS};
 use engine::shard::judge_ended;
 use engine::{
     Caller, ChainHead, Command, Epoch, OptionId, Outcome, Refusal, RequestKey, Reservation, ReservationId,
     SeatState, ShardId, Unavailable, UserId,
 };
-use ractor::ActorRef;
-use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
+use crate::arrivals::Arrivals;
 use crate::batch::{self, Sent};
+use crate::door::{Door, Doors, Route};
 use crate::feed::{Frame, Hub, Position, Watch};
 use crate::followers::{Followers, Following, Selection};
-use crate::inbox::Inbox;
 use crate::leases::Leases;
 use crate::mirror::Mirroring;
-use crate::observe::{Metrics, Op, ShardGauges};
-use crate::permits::{Permit, Pool};
-use crate::ports::Ledger;
+use crate::observe::{Metrics, Op};
+use crate::peers::{Call, Peers, Returned};
+use crate::ports::{Ledger, Owner};
 use crate::reach::LedgerAway;
-use crate::shard::{Asked, Halt, Message};
+use crate::shard::{Halt, Message};
+use crate::steward::Hints;
 
 pub use crate::feed::Snapshot;
 pub use crate::mirror::Away as MirrorAway;
@@ -53,25 +50,9 @@ pub(crate) struct Inner {
     pub resyncs: tokio::sync::Mutex<()>,
     pub ledger_ack_timeout: Duration,
     pub metrics: Metrics,
-}
-
-/// One door per shard, by shard.
-pub(crate) type Doors = Arc<[Door]>;
-
-/// The way into a shard, whichever actor serves it at the moment.
-pub(crate) struct Door {
-    pub gauges: Arc<ShardGauges>,
-    /// The options that feed and mirror follow for this shard.
-    pub options: Arc<Mutex<BTreeSet<OptionId>>>,
-    pub route: watch::Sender<Route>,
-}
-
-/// Where commands of a shard go now.
-#[derive(Clone, Debug)]
-pub(crate) enum Route {
-    Starting,
-    Serving { epoch: Epoch, actor: ActorRef<Message>, inbox: Arc<Inbox> },
-    Stopped,
+    pub peers: Arc<dyn Peers>,
+    pub hints: Hints,
+    pub arrivals: Arrivals,
 }
 
 /// A command as the edge brings it. Where the reply goes is the handle's business.
@@ -111,11 +92,13 @@ pub struct Memory {
     pub options: Vec<(OptionId, Vec<SeatState>)>,
 }
 
-/// Whether a shard serves, for `/readyz`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Who serves a shard, as this node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ShardStatus {
     Serving(Epoch),
-    /// Being restored, or waiting for its lease.
+    /// Another node does.
+    Elsewhere(Epoch, Arc<Owner>),
+    /// Being restored, or nobody's at the moment.
     Starting,
     Stopped,
 }
@@ -130,17 +113,11 @@ impl Handle {
     /// the same key learns what became of it. Transitions of reservations that left memory are
     /// answered from the ledger row.
     pub async fn ask(&self, shard: ShardId, ask: Ask, deadline: Instant) -> Answer {
-        let op = Op::of(&ask.command);
-        let answer = match self.door(shard) {
-            None => Answer::unavailable(Unavailable::Overloaded),
-            Some(door) if !ask.command.reaches_ledger() => door.click(ask, deadline).await,
-            Some(door) => match reservation_of(&ask.command) {
-                None => self.ledger_command(door, ask, deadline).await,
-                Some(id) => self.transition(door, id, ask, deadline).await,
-            },
-        };
-        self.inner.metrics.command(op, &answer.outcome);
-        answer
+        let Some(door) = self.door(shard) else { return Answer::unavailable(Unavailable::Overloaded) };
+        match reservation_of(&ask.command) {
+            None => self.decided(shard, door, ask, deadline).await,
+            Some(id) => self.transition(shard, door, id, ask, deadline).await,
+        }
     }
 
     /// Sends several commands to a shard in one message; they are decided in their order, and a click is
@@ -148,8 +125,16 @@ impl Handle {
     /// left memory is not looked up in the ledger here.
     #[must_use]
     pub fn ask_all(&self, shard: ShardId, asks: Vec<Ask>, deadline: Instant) -> Option<Sent> {
+        let door = self.door(shard)?;
+        if matches!(*door.route.borrow(), Route::Elsewhere { .. } | Route::Arriving) {
+            return Some(self.send_there(shard, asks, deadline));
+        }
+        Some(self.send_here(door, asks, deadline))
+    }
+
+    pub(crate) fn send_here(&self, door: &Door, asks: Vec<Ask>, deadline: Instant) -> Sent {
         let Inner { ledger_ack_timeout, metrics, .. } = &*self.inner;
-        Some(batch::send(self.door(shard)?, asks, deadline, *ledger_ack_timeout, metrics))
+        batch::send(door, asks, deadline, *ledger_ack_timeout, metrics)
     }
 
     /// Listens for changes of a user's own selections on this node, in every option.
@@ -169,6 +154,13 @@ impl Handle {
         option: OptionId,
     ) -> Result<Selection, Unavailable> {
         let door = self.door(shard).ok_or(Unavailable::Overloaded)?;
+        if let Some((_, owner)) = door.elsewhere() {
+            let selection = self.call(&owner, Call::Selection(shard, user, option)).await?;
+            return match selection {
+                Returned::Selection(selection) => Ok(selection),
+                other => Err(odd(&other)),
+            };
+        }
         door.read(|reply, permit| Message::Selection { user, option, reply, permit }).await
     }
 
@@ -182,10 +174,24 @@ impl Handle {
         id: ReservationId,
     ) -> Result<Option<Reservation>, Unavailable> {
         let door = self.door(shard).ok_or(Unavailable::Overloaded)?;
-        let in_memory = door.read(|reply, permit| Message::Reservation { id, reply, permit }).await?;
-        match in_memory {
+        match self.in_memory(shard, door, id).await? {
             Some(reservation) => Ok(Some(reservation)),
             None => self.ledger_row(door, id, Instant::now() + self.inner.ledger_ack_timeout).await,
+        }
+    }
+
+    async fn in_memory(
+        &self,
+        shard: ShardId,
+        door: &Door,
+        id: ReservationId,
+    ) -> Result<Option<Reservation>, Unavailable> {
+        let Some((_, owner)) = door.elsewhere() else {
+            return door.read(|reply, permit| Message::Reservation { id, reply, permit }).await;
+        };
+        match self.call(&owner, Call::Reservation(shard, id)).await? {
+            Returned::Reservation(reservation) => Ok(reservation),
+            other => Err(odd(&other)),
         }
     }
 
@@ -241,12 +247,12 @@ impl Handle {
         self.inner.leases.trouble()
     }
 
-    /// Returns when every shard serves, or is stopped for good.
+    /// Returns when every shard serves, here or elsewhere, or is stopped for good.
     pub async fn until_serving(&self) {
         for door in self.inner.doors.iter() {
             let mut route = door.route.subscribe();
             // Only the end of the doors could end the watch, and this handle keeps them.
-            let _came = route.wait_for(|route| !matches!(route, Route::Starting)).await;
+            let _came = route.wait_for(|route| !matches!(route, Route::Starting | Route::Arriving)).await;
         }
     }
 
@@ -273,14 +279,29 @@ impl Handle {
         self.inner.doors.get(usize::from(shard.0))
     }
 
-    async fn ledger_command(&self, door: &Door, ask: Ask, deadline: Instant) -> Answer {
-        let patience = deadline.min(Instant::now() + self.inner.ledger_ack_timeout);
-        door.ledger_command(ask, deadline, patience).await
+    /// Decided by the actor on this node, if there is one.
+    pub(crate) async fn decided_here(&self, door: &Door, ask: Ask, deadline: Instant) -> Answer {
+        let op = Op::of(&ask.command);
+        let answer = if ask.command.reaches_ledger() {
+            let patience = deadline.min(Instant::now() + self.inner.ledger_ack_timeout);
+            door.ledger_command(ask, deadline, patience).await
+        } else {
+            door.click(ask, deadline).await
+        };
+        self.inner.metrics.command(op, &answer.outcome);
+        answer
     }
 
     /// A reservation that ended before the horizon is not in memory: its row is the judge then.
-    async fn transition(&self, door: &Door, id: ReservationId, ask: Ask, deadline: Instant) -> Answer {
-        let answer = self.ledger_command(door, ask.clone(), deadline).await;
+    async fn transition(
+        &self,
+        shard: ShardId,
+        door: &Door,
+        id: ReservationId,
+        ask: Ask,
+        deadline: Instant,
+    ) -> Answer {
+        let answer = self.decided(shard, door, ask.clone(), deadline).await;
         if answer.outcome != Outcome::Refused(Refusal::ReservationUnknown) {
             return answer;
         }
@@ -310,100 +331,10 @@ impl Handle {
     }
 }
 
-impl Door {
-    pub fn new(shard: ShardId) -> Self {
-        let gauges = ShardGauges {
-            shard: shard.0,
-            undecided: Pool::new(UNDECIDED_COMMANDS),
-            owed: Pool::new(LEDGER_REPLIES),
-            soft_locks: AtomicUsize::new(0),
-            holds: AtomicUsize::new(0),
-            epoch: AtomicU64::new(0),
-        };
-        Self { gauges: Arc::new(gauges), options: Arc::default(), route: watch::Sender::new(Route::Starting) }
-    }
-
-    /// Where commands go from now on.
-    pub fn show(&self, route: Route) {
-        if !matches!(route, Route::Serving { .. }) {
-            self.gauges.epoch.store(0, Ordering::Relaxed);
-            self.gauges.soft_locks.store(0, Ordering::Relaxed);
-            self.gauges.holds.store(0, Ordering::Relaxed);
-        }
-        self.route.send_replace(route);
-    }
-
-    pub fn actor(&self) -> Option<ActorRef<Message>> {
-        match &*self.route.borrow() {
-            Route::Serving { actor, .. } => Some(actor.clone()),
-            Route::Starting | Route::Stopped => None,
-        }
-    }
-
-    fn status(&self) -> ShardStatus {
-        match &*self.route.borrow() {
-            Route::Serving { epoch, .. } => ShardStatus::Serving(*epoch),
-            Route::Starting => ShardStatus::Starting,
-            Route::Stopped => ShardStatus::Stopped,
-        }
-    }
-
-    async fn click(&self, ask: Ask, deadline: Instant) -> Answer {
-        let Some(undecided) = self.gauges.undecided.take() else {
-            return Answer::unavailable(Unavailable::Overloaded);
-        };
-        let (reply, answer) = oneshot::channel();
-        self.ask(Asked { ask, deadline, reply, undecided, owed: None });
-        answer.await.unwrap_or_else(|_| Answer::unavailable(Unavailable::Overloaded))
-    }
-
-    async fn ledger_command(&self, ask: Ask, deadline: Instant, patience: Instant) -> Answer {
-        let Some(owed) = self.gauges.owed.take() else { return Answer::unavailable(Unavailable::Ledger) };
-        let Some(undecided) = self.gauges.undecided.take() else {
-            return Answer::unavailable(Unavailable::Overloaded);
-        };
-        let (reply, answer) = oneshot::channel();
-        if !self.ask(Asked { ask, deadline, reply, undecided, owed: Some(owed) }) {
-            return Answer::unavailable(Unavailable::Overloaded);
-        }
-        match tokio::time::timeout_at(patience, answer).await {
-            Ok(Ok(answer)) => answer,
-            // The actor died with the command: whether it was decided is for the key to tell.
-            Ok(Err(_)) | Err(_) => Answer::unavailable(Unavailable::Ledger),
-        }
-    }
-
-    pub async fn read<T>(
-        &self,
-        message: impl FnOnce(oneshot::Sender<T>, Permit) -> Message,
-    ) -> Result<T, Unavailable> {
-        let permit = self.gauges.undecided.take().ok_or(Unavailable::Overloaded)?;
-        let (reply, answer) = oneshot::channel();
-        self.send(message(reply, permit));
-        answer.await.map_err(|_| Unavailable::Overloaded)
-    }
-
-    /// Whether somebody is there to decide it.
-    fn ask(&self, asked: Asked) -> bool {
-        match &*self.route.borrow() {
-            Route::Serving { actor, inbox, .. } => {
-                let told = !inbox.push(asked) || actor.send_message(Message::Asks).is_ok();
-                if !told {
-                    inbox.clear();
-                }
-                told
-            }
-            Route::Starting | Route::Stopped => false,
-        }
-    }
-
-    /// Whether somebody was there to take it. A message that nobody takes is dropped with its permits.
-    pub fn send(&self, message: Message) -> bool {
-        match &*self.route.borrow() {
-            Route::Serving { actor, .. } => actor.send_message(message).is_ok(),
-            Route::Starting | Route::Stopped => false,
-        }
-    }
+/// An owner answered something else than what it was asked: a bug, on one side or the other.
+fn odd(returned: &Returned) -> Unavailable {
+    tracing::error!(?returned, "a peer answered another question");
+    Unavailable::Overloaded
 }
 
 /// The reservation that a transition is about.

@@ -5,15 +5,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use engine::{Epoch, ShardId};
+use engine::lease::{Heartbeats, Row, Terms};
+use engine::{Epoch, Moment, ShardId, Span};
 use ractor::ActorRef;
 use tokio::time::Instant;
 
 use crate::clock::LedgerClock;
 use crate::lock::lock;
 use crate::observe::Metrics;
+use crate::peers::{News, Peers, Standing};
 use crate::ports::{Ledger, LedgerError};
-use crate::reach::{LedgerAway, Reach, micros};
+use crate::reach::{LedgerAway, Reach, Report, micros};
 use crate::supervisor::Message;
 use crate::system::LeaseSettings;
 
@@ -37,6 +39,7 @@ struct Shared {
     base: Instant,
     held: Mutex<BTreeMap<ShardId, Held>>,
     reach: Reach,
+    heartbeats: Mutex<Heartbeats>,
     /// What the last restore that failed said.
     trouble: Mutex<Option<String>>,
     stopping: AtomicBool,
@@ -70,6 +73,13 @@ impl Lease {
     }
 }
 
+impl Lease {
+    /// The shard is somebody else's from now on.
+    pub fn end(&self) {
+        self.deadline.store(LOST, Ordering::Relaxed);
+    }
+}
+
 impl Leases {
     #[must_use]
     pub fn new(settings: LeaseSettings) -> Self {
@@ -79,6 +89,7 @@ impl Leases {
             base,
             held: Mutex::default(),
             reach: Reach::new(base, settings.renew),
+            heartbeats: Mutex::default(),
             trouble: Mutex::default(),
             stopping: AtomicBool::new(false),
         };
@@ -139,6 +150,19 @@ impl Leases {
         lost
     }
 
+    /// Whether this node may take what has such a row, if the ledger finds it free.
+    #[must_use]
+    pub fn may_acquire(&self, row: Row) -> bool {
+        let now = Moment(micros(self.shared.base.elapsed()));
+        lock(&self.shared.heartbeats).may_acquire(row, now, &self.terms())
+    }
+
+    fn terms(&self) -> Terms {
+        let LeaseSettings { ttl, renew, margin } = self.shared.settings;
+        let span = |duration| Span(micros(duration).cast_signed());
+        Terms { ttl: span(ttl), renew: span(renew), margin: span(margin) }
+    }
+
     /// Since when the ledger does not answer, and why; `None` while it does.
     #[must_use]
     pub fn ledger_away(&self) -> Option<LedgerAway> {
@@ -173,6 +197,7 @@ pub struct Renewal {
     pub leases: Leases,
     pub clock: LedgerClock,
     pub metrics: Metrics,
+    pub peers: Arc<dyn Peers>,
 }
 
 impl Renewal {
@@ -222,14 +247,32 @@ impl Renewal {
 
     fn fails(&self, why: String) {
         self.metrics.ledger_up().set(0);
+        lock(&self.leases.shared.heartbeats).failed();
+        self.peers.say(News::LedgerAway);
         tracing::debug!(why, "the leases were not renewed");
-        if self.leases.shared.reach.failed(Instant::now(), why.clone()) {
+        let others = self.others();
+        if self.leases.shared.reach.failed(Instant::now(), why.clone(), &others) {
             tracing::warn!(why, "the ledger is away: clicks go on, holds wait for it");
         }
     }
 
+    /// What the other nodes say of the ledger. The dead reach nothing.
+    fn others(&self) -> Vec<Report> {
+        let members = self.peers.members();
+        let members = members.borrow();
+        // Not yet looked for: they count as able to reach it.
+        let Some(members) = &*members else { return vec![Report::Silent] };
+        let living = members.iter().filter(|member| member.standing != Standing::Dead);
+        living
+            .map(|member| if member.standing == Standing::Up { member.ledger } else { Report::Silent })
+            .collect()
+    }
+
     fn answers(&self) {
         self.metrics.ledger_up().set(1);
+        let now = Moment(micros(self.leases.shared.base.elapsed()));
+        lock(&self.leases.shared.heartbeats).answered(now, &self.leases.terms());
+        self.peers.say(News::LedgerReached);
         if let Some(since) = self.leases.shared.reach.answered() {
             tracing::info!(after = ?since.elapsed(), "the ledger is back");
         }
@@ -277,7 +320,7 @@ mod tests {
         let start = Instant::now();
         let after = |millis| start + Duration::from_millis(millis);
         let (kept, lost) = (leases.granted(A, Epoch(1), start), leases.granted(B, Epoch(1), start));
-        assert!(leases.shared.reach.failed(after(9_000), "gone".into()));
+        assert!(leases.shared.reach.failed(after(9_000), "gone".into(), &[]));
         assert!(kept.allows(after(10_400)) && lost.allows(after(10_400)));
         assert!(!kept.allows(after(10_600)), "nobody said so lately");
         // It is back, and somebody else has B.

@@ -15,6 +15,8 @@ pub mod ports;
 pub mod row;
 
 pub mod batch;
+mod door;
+mod forward;
 pub mod handle;
 mod inbox;
 mod lock;
@@ -28,6 +30,13 @@ pub mod writer;
 
 mod restore;
 mod supervisor;
+
+pub mod peers;
+
+mod arrivals;
+pub mod moves;
+mod onward;
+mod steward;
 
 pub mod clock;
 mod leases;
@@ -43,4 +52,5 @@ pub mod ops;
 pub mod system;
 
 pub use handle::Handle;
+pub use steward::Rebalance;
 pub use system::{LeaseSettings, Options, ShutdownReport, StartError, System};

@@ -92,6 +92,7 @@ struct Inner {
     command_seconds: Family<OpLabels, Histogram, fn() -> Histogram>,
     command_seconds_handles: Vec<Histogram>,
     lease_renew_seconds: Histogram,
+    forward_seconds: Histogram,
     lease_lost: Family<ReasonLabels, Counter>,
     ledger_commit_seconds: Histogram,
     ledger_batch_entries: Histogram,
@@ -157,6 +158,7 @@ impl Default for Metrics {
             command_seconds,
             command_seconds_handles,
             lease_renew_seconds: seconds(),
+            forward_seconds: seconds(),
             lease_lost: Family::default(),
             ledger_commit_seconds: seconds(),
             ledger_batch_entries: entries(),
@@ -187,6 +189,7 @@ impl Metrics {
         r.register("commands", "Commands decided, by operation and verdict", m.commands.clone());
         r.register_with_unit("command", "From arrival at the owner to the answer; clicks are sampled", Unit::Seconds, m.command_seconds.clone());
         r.register_with_unit("lease_renew", "One renewal of all leases", Unit::Seconds, m.lease_renew_seconds.clone());
+        r.register_with_unit("forward", "Commands whose shard another node owns, from sent to answered", Unit::Seconds, m.forward_seconds.clone());
         r.register("lease_lost", "Leases lost, by reason", m.lease_lost.clone());
         r.register_with_unit("ledger_commit", "One batch, from sent to committed", Unit::Seconds, m.ledger_commit_seconds.clone());
         r.register("ledger_batch_entries", "Entries of a committed batch", m.ledger_batch_entries.clone());
@@ -219,6 +222,11 @@ impl Metrics {
     /// How long a command took at its owner, in seconds.
     pub fn command_seconds(&self, op: Op) -> &Histogram {
         &self.0.command_seconds_handles[op.0]
+    }
+
+    #[must_use]
+    pub fn forward_seconds(&self) -> &Histogram {
+        &self.0.forward_seconds
     }
 
     #[must_use]

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use engine::{Epoch, ShardId, Span, Time};
 
+pub use self::together::Together;
 use crate::handle::{Handle, ShardStatus};
 use crate::ports::{LeaseRow, Ledger, LedgerError};
+
+mod together;
 
 /// The cluster, as operators deal with it.
 #[async_trait]
@@ -175,6 +178,10 @@ pub enum OpsError {
     AlreadyThere { shard: ShardId, node: String },
     #[error("shard {0} does not serve now, and nobody can give it away: try again when it does")]
     NotServing(ShardId),
+    #[error("{node:?} has shard {shard}, and only it can give it away: ask it, at {url}")]
+    AskOwner { shard: ShardId, node: String, url: String },
+    #[error("a node is drained by itself: ask {node:?}, at {url}")]
+    AskNode { node: String, url: String },
     #[error("this node is alone: there is no other node to move a shard to")]
     Alone,
     /// Try again.
@@ -208,10 +215,7 @@ impl Ops for Alone {
         let (now, leases) = self.ledger.leases().await?;
         let lease_of = |shard| leases.iter().find(|row| row.shard == shard);
         let statuses = self.handle.statuses();
-        Ok(statuses
-            .iter()
-            .map(|(shard, status)| self.shard(now, *shard, *status, lease_of(*shard)))
-            .collect())
+        Ok(statuses.iter().map(|(shard, status)| self.shard(now, *shard, status, lease_of(*shard))).collect())
     }
 
     async fn nodes(&self) -> Result<Vec<NodeInfo>, OpsError> {
@@ -251,13 +255,13 @@ impl Ops for Alone {
 }
 
 impl Alone {
-    fn shard(&self, now: Time, shard: ShardId, status: ShardStatus, lease: Option<&LeaseRow>) -> ShardInfo {
+    fn shard(&self, now: Time, shard: ShardId, status: &ShardStatus, lease: Option<&LeaseRow>) -> ShardInfo {
         let Some(lease) = lease else {
             return ShardInfo { shard, epoch: Epoch(0), owner: None, state: ShardState::Free };
         };
         let expires_in = lease.expires_at.since(now);
         // As long as nobody took it, it is its owner's, however late that renews.
-        let serves_here = status == ShardStatus::Serving(lease.epoch);
+        let serves_here = *status == ShardStatus::Serving(lease.epoch);
         let state = if serves_here {
             ShardState::Serving
         } else if lease.is_released || expires_in == Span(0) {

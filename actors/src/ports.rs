@@ -17,6 +17,9 @@ use crate::row::EventRow;
 /// The durable truth: who owns which shard, and what was sold to whom.
 #[async_trait]
 pub trait Ledger: Send + Sync + 'static {
+    /// As whom this process owns shards.
+    fn me(&self) -> Owner;
+
     /// The ledger's clock.
     async fn now(&self) -> Result<Time, LedgerError>;
 

@@ -65,10 +65,10 @@ impl Reach {
         micros(now.saturating_duration_since(self.base)) < self.until.load(Ordering::Relaxed)
     }
 
-    /// A renewal failed at `now`. Whether that is news.
-    pub fn failed(&self, now: Instant, why: String) -> bool {
-        // Alone: itself.
-        let until = clicks_until(&[Report::Away(now)], self.within);
+    /// A renewal failed at `now`; this is what the other nodes say. Whether it is news.
+    pub fn failed(&self, now: Instant, why: String, others: &[Report]) -> bool {
+        let reports = [others, &[Report::Away(now)]].concat();
+        let until = clicks_until(&reports, self.within);
         let until = until.map_or(0, |until| micros(until.saturating_duration_since(self.base)));
         self.until.store(until, Ordering::Relaxed);
         let mut away = lock(&self.away);
@@ -125,9 +125,9 @@ mod tests {
         let at = |millis| base + Duration::from_millis(millis);
         let reach = Reach::new(base, RENEW);
         assert!(!reach.lets_clicks_go_on(at(0)));
-        assert!(reach.failed(at(1_000), "refused".into()));
+        assert!(reach.failed(at(1_000), "refused".into(), &[]));
         assert!(reach.lets_clicks_go_on(at(2_499)) && !reach.lets_clicks_go_on(at(2_500)));
-        assert!(!reach.failed(at(2_000), "no answer".into()), "it is known");
+        assert!(!reach.failed(at(2_000), "no answer".into(), &[]), "it is known");
         assert!(reach.lets_clicks_go_on(at(3_499)) && !reach.lets_clicks_go_on(at(3_500)));
         assert_eq!(reach.away(), Some(LedgerAway { since: at(1_000), why: "no answer".into() }));
         assert_eq!(reach.answered(), Some(at(1_000)));

@@ -34,8 +34,6 @@ pub struct Restorer {
     pub leases: Leases,
     pub settings: Settings,
     pub mirror_restore_timeout: Duration,
-    /// How long to wait before a shard that somebody else owns is asked for again.
-    pub acquire_again_after: Duration,
     pub metrics: Metrics,
     pub room: Arc<Semaphore>,
 }
@@ -46,8 +44,19 @@ pub struct Ready {
     pub lease: Lease,
 }
 
+/// How this node comes by a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Nobody has it.
+    Free,
+    /// Its owner in this epoch is dead.
+    FromDead(Epoch, u128),
+    /// It is this node's already, in this epoch.
+    Mine(Epoch),
+}
+
 #[derive(Debug, thiserror::Error)]
-enum RestoreFailed {
+pub(crate) enum RestoreFailed {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     #[error("the ledger contradicts itself: {0}")]
@@ -55,20 +64,18 @@ enum RestoreFailed {
 }
 
 impl Restorer {
-    /// Tries until the shard is this node's and restored. `mine` is the epoch this node holds already;
-    /// `failures` says how often it has just failed.
-    pub async fn bring_up(&self, shard: ShardId, mut mine: Option<Epoch>, mut failures: u32) -> Ready {
+    /// Tries until the shard is restored, or turns out to be somebody else's: then nothing. `failures` says how
+    /// often it has just failed.
+    pub async fn bring_up(&self, shard: ShardId, mut claim: Claim, mut failures: u32) -> Option<Ready> {
         loop {
             if let Some(before) = failures.checked_sub(1) {
                 tokio::time::sleep(back_off(before)).await;
             }
-            match self.attempt(shard, &mut mine).await {
-                Ok(Some(ready)) => {
+            match self.attempt(shard, &mut claim).await {
+                Ok(ready) => {
                     self.leases.restored(None);
                     return ready;
                 }
-                // Somebody else's, for now. Not a failure.
-                Ok(None) => tokio::time::sleep(self.acquire_again_after).await,
                 Err(error) => {
                     failures = failures.saturating_add(1);
                     self.leases.restored(Some(error.to_string()));
@@ -78,37 +85,53 @@ impl Restorer {
         }
     }
 
-    async fn attempt(
-        &self,
-        shard: ShardId,
-        mine: &mut Option<Epoch>,
-    ) -> Result<Option<Ready>, RestoreFailed> {
+    async fn attempt(&self, shard: ShardId, claim: &mut Claim) -> Result<Option<Ready>, RestoreFailed> {
         // The semaphore is never closed; without a permit there is only less order.
         let _room = self.room.acquire().await;
         let sent = Instant::now();
-        let Some(epoch) = self.acquire(shard, mine).await? else { return Ok(None) };
+        let Some(epoch) = self.acquire(shard, *claim).await? else { return Ok(None) };
         let lease = self.leases.granted(shard, epoch, sent);
-        *mine = Some(epoch);
-        let horizon = self.clock.now() - self.settings.idempotency_horizon;
-        let mut restored = self.ledger.load(shard, horizon).await?;
+        *claim = Claim::Mine(epoch);
+        let mut restored = self.load(shard).await?;
         restored.soft_locks = self.soft_locks(&restored, epoch).await;
-        let mut memory = Box::new(Shard::new(shard, epoch, self.settings));
-        memory.restore(self.clock.now(), restored)?;
-        Ok(Some(Ready { shard: memory, lease }))
+        Ok(Some(Ready { shard: self.build(shard, epoch, restored)?, lease }))
     }
 
     /// Under a new epoch also when the shard is this node's already: whatever its dead actor left in
     /// flight must come out fenced.
-    async fn acquire(&self, shard: ShardId, mine: &mut Option<Epoch>) -> Result<Option<Epoch>, LedgerError> {
-        let Some(former) = *mine else { return self.ledger.acquire(shard).await };
+    async fn acquire(&self, shard: ShardId, claim: Claim) -> Result<Option<Epoch>, LedgerError> {
+        let former = match claim {
+            Claim::Free => return self.ledger.acquire(shard).await,
+            Claim::FromDead(epoch, owner) => return self.ledger.take_from_dead(shard, epoch, owner).await,
+            Claim::Mine(former) => former,
+        };
         let again = self.ledger.acquire_again(shard, former).await?;
         if again.is_none() {
-            tracing::error!(%shard, epoch = %former, "the shard was lost to another owner");
+            tracing::error!(%shard, epoch = %former, "the epoch of the shard is over");
             self.metrics.lease_lost("taken");
             self.leases.forget(shard, former);
-            *mine = None;
+            // Not to another owner where the ledger failed over: what it granted before is over, and is taken anew.
+            return self.ledger.acquire(shard).await;
         }
         Ok(again)
+    }
+
+    /// What the ledger has of a shard.
+    pub(crate) async fn load(&self, shard: ShardId) -> Result<Restored, LedgerError> {
+        let horizon = self.clock.now() - self.settings.idempotency_horizon;
+        self.ledger.load(shard, horizon).await
+    }
+
+    /// The shard as it will be in that epoch.
+    pub(crate) fn build(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        restored: Restored,
+    ) -> Result<Box<Shard>, RestoreFailed> {
+        let mut memory = Box::new(Shard::new(shard, epoch, self.settings));
+        memory.restore(self.clock.now(), restored)?;
+        Ok(memory)
     }
 
     /// Fences lower epochs off the mirror and reads what it has, as far as it comes in time.

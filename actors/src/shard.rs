@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use engine::entry::Fact;
+use engine::handoff::{Attempt, End, Heard};
 use engine::{
     Effect, Effects, Entry, Input, MirrorOp, OptionId, Outcome, Reason, Request, Reservation, ReservationId,
     SeatChange, Shard, Unavailable, UserId,
@@ -26,15 +27,22 @@ use crate::lock::lock;
 use crate::mirror::check::Selecting;
 use crate::mirror::{Call, Mirroring, OptionMirror};
 use crate::observe::{Metrics, Op, SAMPLE, ShardGauges};
+use crate::onward;
+use crate::peers::Peers;
 use crate::permits::Permit;
+use crate::ports::{Ledger, Owner};
 use crate::replies::{Replies, Reply, Waiting};
+use crate::supervisor;
 use crate::wake::Wake;
 use crate::writer::Writer;
 
+use self::moving::Moving;
 use self::resync::Parked;
 pub use self::resync::{Order, Quiet};
 
+mod moving;
 mod resync;
+mod views;
 
 /// How soon a shard whose lease ran out looks again whether it may let deadlines fall due.
 const LEASE_RECHECK: Duration = Duration::from_millis(100);
@@ -73,8 +81,22 @@ pub enum Message {
     /// How many entries are not durable and how many answers are owed.
     Owed(oneshot::Sender<usize>),
     Resync(Order),
+    /// Give the shard to another node. Answered when it is over.
+    Move {
+        no: u64,
+        to: Arc<Owner>,
+        done: oneshot::Sender<End>,
+    },
+    /// News of that.
+    OfMove(Attempt, Heard),
+    MoveTick(Attempt),
+    /// Nothing comes any more after this: pass on the rest, and end.
+    Retire,
     Halt(Halt),
 }
+
+/// For this process only: a shard is asked through its handle, never by a peer.
+impl ractor::Message for Message {}
 
 /// A command under its permits.
 #[derive(Debug)]
@@ -101,6 +123,8 @@ pub enum Halt {
     MirrorFenced,
     #[error("a resync found another end of the chain in the ledger")]
     Resync,
+    #[error("the ledger did not say whether the shard was handed over, and left it here")]
+    TakenBack,
     /// A drill, see [`crate::Handle::crash`].
     #[error("crash")]
     Crash,
@@ -123,6 +147,10 @@ pub struct Start {
     pub hub: Arc<Hub>,
     pub followers: Arc<Followers>,
     pub metrics: Metrics,
+    /// For moves.
+    pub ledger: Arc<dyn Ledger>,
+    pub peers: Arc<dyn Peers>,
+    pub supervisor: ActorRef<supervisor::Message>,
 }
 
 /// Where an option's changes go.
@@ -145,6 +173,7 @@ pub struct Serving {
     touched: Vec<(UserId, OptionId)>,
     /// Ledger commands that wait for the end of a resync.
     parked: Option<Parked>,
+    moving: Option<Moving>,
     wake: Wake,
     clicks: u32,
     /// What was taken from the inbox; empty between turns.
@@ -170,6 +199,7 @@ impl Actor for ShardActor {
             options_due: false,
             touched: Vec::new(),
             parked: None,
+            moving: None,
             clicks: 0,
             asked: Vec::new(),
         };
@@ -203,7 +233,7 @@ impl Serving {
             }
             Message::Tick => {
                 self.wake.fired();
-                if self.start.lease.allows(now) {
+                if self.start.lease.allows(now) && !self.is_frozen() {
                     self.step(now, Input::Tick)?;
                 }
             }
@@ -229,12 +259,22 @@ impl Serving {
                     outlet.mirror.rebuild(self.start.shard.soft_locks(option).collect());
                 }
             }
+            // What is being given away is compared by its next owner.
+            Message::Resync(_) if self.moving.is_some() => {}
             Message::Resync(order) => self.resync(now, order)?,
+            Message::Move { no, to, done } => self.begin_move(now, no, to, done),
+            Message::OfMove(attempt, heard) => self.hear_of_move(now, attempt, heard)?,
+            Message::MoveTick(attempt) => self.tick_move(now, attempt)?,
+            Message::Retire => {
+                self.ask_inbox(now)?;
+                self.me.stop(Some("given away".to_owned()));
+            }
             Message::Mirror(Call::Fenced(_)) => return Err(Halt::MirrorFenced),
             Message::Halt(Halt::Crash) => panic!("a crash was asked for"),
             Message::Halt(halt) => return Err(halt),
         }
         self.tell_if_quiet();
+        self.tell_move_if_quiet(now)?;
         self.tell_followers();
         self.rearm(now);
         Ok(())
@@ -250,6 +290,13 @@ impl Serving {
     }
 
     fn ask(&mut self, now: Instant, asked: Asked) -> Result<(), Halt> {
+        let asked = match self.moving {
+            None => asked,
+            Some(_) => match self.offer(asked.into()) {
+                Some(onward::Parked::One(asked)) => asked,
+                _ => return Ok(()),
+            },
+        };
         let Asked { ask, deadline, reply, undecided, owed } = asked;
         if reply.is_closed() {
             return Ok(());
@@ -266,6 +313,13 @@ impl Serving {
 
     /// One after the other, and one answer to all clicks. A halt in between answers what was decided.
     fn ask_all(&mut self, now: Instant, batch: Batch) -> Result<(), Halt> {
+        let batch = match self.moving {
+            None => batch,
+            Some(_) => match self.offer(batch.into()) {
+                Some(onward::Parked::Several(batch)) => batch,
+                _ => return Ok(()),
+            },
+        };
         let Batch { parts, deadline, clicks, undecided: _undecided } = batch;
         if clicks.is_closed() {
             return Ok(());
@@ -309,7 +363,7 @@ impl Serving {
     /// One step and everything that follows from it. What fell due is counted apart from what was asked.
     fn step(&mut self, now: Instant, input: Input) -> Result<(), Halt> {
         let time = self.start.clock.at(now);
-        if self.start.shard.next_wake().is_some_and(|due| due <= time) {
+        if !self.is_frozen() && self.start.shard.next_wake().is_some_and(|due| due <= time) {
             self.start.shard.step(time, Input::Tick, &mut self.effects);
             self.count_expired();
             self.perform(now)?;
@@ -375,29 +429,6 @@ impl Serving {
         }
     }
 
-    /// Once for each message, however many of its commands changed the same selection.
-    fn tell_followers(&mut self) {
-        let mut touched = std::mem::take(&mut self.touched);
-        for (user, option) in touched.drain(..) {
-            self.start.followers.tell(user, self.selection(user, option));
-        }
-        self.touched = touched;
-    }
-
-    /// Soft locks that were not restored are gone for whoever had them.
-    fn tell_what_was_restored(&self) {
-        for (user, option) in self.start.followers.shown() {
-            if self.outlet(option).is_some() {
-                self.start.followers.tell(user, self.selection(user, option));
-            }
-        }
-    }
-
-    fn selection(&self, user: UserId, option: OptionId) -> Selection {
-        let (seats, expires_at) = self.start.shard.selection(user, option);
-        Selection { option, seats, expires_at }
-    }
-
     /// Opens feed and mirror of the options that have none yet.
     fn open_outlets(&mut self) {
         let shard = &self.start.shard;
@@ -433,29 +464,6 @@ impl Serving {
                 _ => {}
             }
         }
-    }
-
-    fn memory(&self) -> Memory {
-        let shard = &self.start.shard;
-        Memory {
-            shard: shard.id(),
-            epoch: shard.epoch(),
-            head: shard.head(),
-            digest: shard.digest(),
-            pending: shard.load().pending,
-            reservations: shard.reservations().cloned().collect(),
-            options: shard
-                .options()
-                .map(|view| (view.option, shard.seat_states(view.option).collect()))
-                .collect(),
-        }
-    }
-
-    fn selecting(&self) -> Selecting {
-        let shard = &self.start.shard;
-        let options: Vec<OptionId> = shard.options().map(|view| view.option).collect();
-        let locks = options.iter().flat_map(|option| shard.soft_locks(*option)).collect();
-        Selecting { epoch: shard.epoch(), options, locks }
     }
 
     /// Asks for the next tick and shows the scrape where the shard stands.

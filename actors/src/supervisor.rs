@@ -1,5 +1,6 @@
-//! The root of the tree: every shard is being restored or served. Whoever halts or crashes is restored
-//! under a new epoch; whoever is lost is stopped now and waits for its lease like any other node.
+//! The root of the tree: every shard of this node is being restored, expected from another node, or served. Whoever
+//! halts or crashes is restored under a new epoch; whoever is lost or given away is stopped. Which shards are this
+//! node's to take the steward says; whose the others are is shown at their doors.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -7,32 +8,53 @@ use std::time::Duration;
 
 use engine::{Epoch, ShardId};
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use crate::arrivals::Told;
+use crate::door::{Door, Doors, Route};
 use crate::feed::Hub;
 use crate::followers::Followers;
-use crate::handle::{Door, Doors, Route};
 use crate::inbox::Inbox;
 use crate::lock::lock;
 use crate::mirror::Mirroring;
 use crate::observe::Metrics;
-use crate::restore::{Ready, Restorer};
-use crate::shard::{ShardActor, Start};
+use crate::peers::Peers;
+use crate::ports::Owner;
+use crate::restore::{Claim, Ready, Restorer};
+use crate::shard::{self, ShardActor, Start};
 use crate::writer::Writer;
 
 /// A shard that served for so long has no failures to answer for.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(30);
 
 pub enum Message {
-    /// A restore is done.
-    Ready(ShardId, Ready),
+    /// Bring the shard up, unless it is here already.
+    Take(ShardId, Claim),
+    /// A restore is over. Nothing: the shard is somebody else's.
+    Ready(ShardId, Option<Ready>),
+    /// Whose the shards are that are not here; nobody's without an owner.
+    Known(ShardId, Option<(Epoch, Arc<Owner>)>),
+    /// Another node wants to give the shard. Answered with whether it may; whoever takes it in hears then when this
+    /// node wants to have it in another way.
+    Expect { shard: ShardId, told: mpsc::UnboundedSender<Told>, reply: oneshot::Sender<bool> },
+    /// Its state is here: commands that come wait for it.
+    Held(ShardId),
+    /// Nothing came of it.
+    Declined(ShardId),
+    /// The ledger gave the shard to another node.
+    Moved { shard: ShardId, epoch: Epoch, next: Epoch, to: Arc<Owner> },
+    /// It is this node's in a new epoch; the actor that served the old one halts.
+    Raised(ShardId, Epoch),
     /// The lease is somebody else's.
     Lost(ShardId, Epoch),
     /// Nothing is restored any more. Answered with the actors that serve.
     Stop(oneshot::Sender<Vec<ActorCell>>),
 }
+
+/// For this process only: nothing of it is ever sent to a peer.
+impl ractor::Message for Message {}
 
 pub struct Supervisor;
 
@@ -45,6 +67,7 @@ pub struct Tree {
     pub hub: Arc<Hub>,
     pub followers: Arc<Followers>,
     pub metrics: Metrics,
+    pub peers: Arc<dyn Peers>,
 }
 
 pub struct State {
@@ -52,6 +75,8 @@ pub struct State {
     me: ActorRef<Message>,
     children: BTreeMap<ShardId, Child>,
     by_actor: HashMap<ActorId, ShardId>,
+    /// Whose the shards were when last heard of.
+    known: BTreeMap<ShardId, (Epoch, Arc<Owner>)>,
     stopping: bool,
 }
 
@@ -63,7 +88,13 @@ struct Child {
 
 enum Stage {
     Restoring(AbortHandle),
-    Serving { epoch: Epoch, actor: ActorCell, since: Instant },
+    /// Another node is giving it.
+    Expected(mpsc::UnboundedSender<Told>),
+    Serving {
+        epoch: Epoch,
+        actor: ActorCell,
+        since: Instant,
+    },
     Stopped,
 }
 
@@ -73,13 +104,8 @@ impl Actor for Supervisor {
     type Arguments = Tree;
 
     async fn pre_start(&self, me: ActorRef<Message>, tree: Tree) -> Result<State, ActorProcessingErr> {
-        let mut state =
-            State { tree, me, children: BTreeMap::new(), by_actor: HashMap::new(), stopping: false };
-        let shards = state.tree.doors.len();
-        for (shard, _) in (0..).map(ShardId).zip(0..shards) {
-            state.restore(shard, None, 0);
-        }
-        Ok(state)
+        let (children, by_actor, known) = Default::default();
+        Ok(State { tree, me, children, by_actor, known, stopping: false })
     }
 
     async fn handle(
@@ -89,7 +115,22 @@ impl Actor for Supervisor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Ready(shard, ready) => state.serve(shard, ready).await,
+            Message::Take(shard, claim) => state.take(shard, claim),
+            Message::Ready(shard, Some(ready)) => state.serve(shard, ready).await,
+            Message::Ready(shard, None) => state.is_elsewhere(shard),
+            Message::Known(shard, owner) => state.learn(shard, owner),
+            Message::Expect { shard, told, reply } => {
+                // Whoever asked may have given up.
+                let _waits = reply.send(state.expect(shard, told));
+            }
+            Message::Held(shard) => state.hold(shard),
+            Message::Declined(shard) => {
+                if matches!(state.children.get(&shard), Some(Child { stage: Stage::Expected(_), .. })) {
+                    state.is_elsewhere(shard);
+                }
+            }
+            Message::Moved { shard, epoch, next, to } => state.give(shard, epoch, next, to),
+            Message::Raised(shard, epoch) => state.raise(shard, epoch),
             Message::Lost(shard, epoch) => state.lose(shard, epoch),
             Message::Stop(reply) => {
                 // Whoever asked is waiting for it in `System::shutdown`.
@@ -110,35 +151,98 @@ impl Actor for Supervisor {
             SupervisionEvent::ActorTerminated(who, _, why) => {
                 state.died(who.get_id(), why.as_deref().unwrap_or("stopped"));
             }
-            SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
+            SupervisionEvent::ActorStarted(_)
+            | SupervisionEvent::ProcessGroupChanged(_)
+            | SupervisionEvent::PidLifecycleEvent(_) => {}
         }
         Ok(())
     }
 }
 
 impl State {
+    fn take(&mut self, shard: ShardId, claim: Claim) {
+        match self.children.get(&shard).map(|child| &child.stage) {
+            None => self.restore(shard, claim, 0),
+            Some(Stage::Expected(told)) => {
+                // The state that was held is good for one way of getting the shard, and this is another.
+                let _lives = told.send(Told::Acquiring);
+                self.restore(shard, claim, 0);
+            }
+            Some(Stage::Restoring(_) | Stage::Serving { .. } | Stage::Stopped) => {}
+        }
+    }
+
     /// Starts to bring a shard up, in a task of its own.
-    fn restore(&mut self, shard: ShardId, mine: Option<Epoch>, failures: u32) {
+    fn restore(&mut self, shard: ShardId, claim: Claim, failures: u32) {
+        if self.stopping {
+            return;
+        }
         self.show(shard, Route::Starting);
         let (restorer, me) = (self.tree.restorer.clone(), self.me.clone());
         let task = tokio::spawn(async move {
-            let ready = restorer.bring_up(shard, mine, failures).await;
+            let ready = restorer.bring_up(shard, claim, failures).await;
             // Without a supervisor there is nothing to serve for.
             let _lives = me.send_message(Message::Ready(shard, ready));
         });
         self.children.insert(shard, Child { failures, stage: Stage::Restoring(task.abort_handle()) });
     }
 
+    /// Not this node's, as far as it knows.
+    fn is_elsewhere(&mut self, shard: ShardId) {
+        self.children.remove(&shard);
+        self.show_owner(shard);
+    }
+
+    fn learn(&mut self, shard: ShardId, owner: Option<(Epoch, Arc<Owner>)>) {
+        match owner {
+            // News may come in any order.
+            Some((epoch, _)) if self.known.get(&shard).is_some_and(|(known, _)| *known > epoch) => return,
+            Some(owner) => drop(self.known.insert(shard, owner)),
+            None => drop(self.known.remove(&shard)),
+        }
+        if !self.children.contains_key(&shard) {
+            self.show_owner(shard);
+        }
+    }
+
+    fn show_owner(&self, shard: ShardId) {
+        self.show(
+            shard,
+            match self.known.get(&shard) {
+                Some((epoch, owner)) => Route::Elsewhere { epoch: *epoch, owner: owner.clone() },
+                None => Route::Starting,
+            },
+        );
+    }
+
+    fn expect(&mut self, shard: ShardId, told: mpsc::UnboundedSender<Told>) -> bool {
+        let is_free = match self.children.get(&shard).map(|child| &child.stage) {
+            None => true,
+            Some(Stage::Expected(earlier)) => earlier.is_closed(),
+            Some(Stage::Restoring(_) | Stage::Serving { .. } | Stage::Stopped) => false,
+        };
+        let expects = is_free && !self.stopping;
+        if expects {
+            self.children.insert(shard, Child { failures: 0, stage: Stage::Expected(told) });
+        }
+        expects
+    }
+
+    fn hold(&self, shard: ShardId) {
+        if matches!(self.children.get(&shard), Some(Child { stage: Stage::Expected(_), .. })) {
+            self.show(shard, Route::Arriving);
+        }
+    }
+
     async fn serve(&mut self, shard: ShardId, ready: Ready) {
         let Some(child) = self.children.get_mut(&shard) else { return };
-        if self.stopping || !matches!(child.stage, Stage::Restoring(_)) {
+        if self.stopping || !matches!(child.stage, Stage::Restoring(_) | Stage::Expected(_)) {
             return;
         }
         let epoch = ready.shard.epoch();
         if !self.tree.restorer.leases.held().contains(&(shard, epoch)) {
             // Lost between the restore and now; the message about it may still be on its way.
-            let failures = child.failures;
-            self.restore(shard, None, failures);
+            self.is_elsewhere(shard);
             return;
         }
         let door = &self.tree.doors[usize::from(shard.0)];
@@ -155,6 +259,9 @@ impl State {
             hub: self.tree.hub.clone(),
             followers: self.tree.followers.clone(),
             metrics: self.tree.metrics.clone(),
+            ledger: self.tree.restorer.ledger.clone(),
+            peers: self.tree.peers.clone(),
+            supervisor: self.me.clone(),
         };
         match ShardActor::spawn_linked(None, ShardActor, start, self.me.get_cell()).await {
             Ok((actor, _)) => {
@@ -167,7 +274,7 @@ impl State {
                 tracing::error!(%shard, %epoch, %error, "the shard's actor did not start");
                 self.tree.metrics.shard_halts().inc();
                 let failures = child.failures.saturating_add(1);
-                self.restore(shard, Some(epoch), failures);
+                self.restore(shard, Claim::Mine(epoch), failures);
             }
         }
     }
@@ -186,7 +293,7 @@ impl State {
         let served = since.elapsed();
         let failures = if served > FORGIVEN_AFTER { 1 } else { failures.saturating_add(1) };
         let epoch = *epoch;
-        self.restore(shard, Some(epoch), failures);
+        self.restore(shard, Claim::Mine(epoch), failures);
     }
 
     fn lose(&mut self, shard: ShardId, epoch: Epoch) {
@@ -197,16 +304,48 @@ impl State {
                 actor.stop(Some("lost".into()));
             }
             Stage::Restoring(task) => task.abort(),
-            Stage::Serving { .. } | Stage::Stopped => return,
+            Stage::Expected(_) | Stage::Serving { .. } | Stage::Stopped => return,
         }
         tracing::error!(%shard, %epoch, "the lease is lost; the shard stops here");
+        self.close(shard, epoch);
+        self.is_elsewhere(shard);
+    }
+
+    /// The actor passes on what still reaches it, and ends when nothing more can.
+    fn give(&mut self, shard: ShardId, epoch: Epoch, next: Epoch, to: Arc<Owner>) {
+        self.tree.restorer.leases.forget(shard, epoch);
+        let Some(Child { stage: Stage::Serving { epoch: served, actor, .. }, .. }) =
+            self.children.get(&shard)
+        else {
+            return;
+        };
+        if *served != epoch {
+            return;
+        }
+        let actor = actor.clone();
+        self.by_actor.remove(&actor.get_id());
+        self.children.remove(&shard);
+        self.close(shard, epoch);
+        let door = self.door(shard).actor();
+        self.learn(shard, Some((next, to)));
+        // Behind everything that was sent before the door showed the new owner.
+        if let Some(actor) = door {
+            let _lives = actor.send_message(shard::Message::Retire);
+        }
+    }
+
+    fn raise(&mut self, shard: ShardId, raised: Epoch) {
+        if let Some(Child { stage: Stage::Serving { epoch, .. }, .. }) = self.children.get_mut(&shard) {
+            *epoch = raised;
+        }
+    }
+
+    /// The options of the shard are followed from elsewhere now.
+    fn close(&self, shard: ShardId, epoch: Epoch) {
         let mut options = lock(&self.door(shard).options);
         for option in std::mem::take(&mut *options) {
-            self.tree.hub.close(option, epoch);
             self.tree.mirror.close(option, epoch);
         }
-        drop(options);
-        self.restore(shard, None, 0);
     }
 
     fn stop(&mut self) -> Vec<ActorCell> {
@@ -216,7 +355,7 @@ impl State {
             match std::mem::replace(&mut child.stage, Stage::Stopped) {
                 Stage::Restoring(task) => task.abort(),
                 Stage::Serving { actor, .. } => serving.push(actor),
-                Stage::Stopped => {}
+                Stage::Expected(_) | Stage::Stopped => {}
             }
         }
         serving

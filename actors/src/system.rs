@@ -9,16 +9,21 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use crate::arrivals::Arrivals;
 use crate::clock::LedgerClock;
+use crate::door::{Door, Doors, Route};
 use crate::feed::Hub;
 use crate::followers::Followers;
-use crate::handle::{self, Door, Doors, Handle, Route};
+use crate::handle::{self, Handle};
 use crate::leases::{Leases, Renewal};
 use crate::mirror::Mirroring;
+use crate::moves::Moves;
 use crate::observe::Metrics;
+use crate::peers::Peers;
 use crate::ports::{Ledger, LedgerError, Mirror};
 use crate::restore::{self, Restorer};
 use crate::shard;
+use crate::steward::{Hints, Rebalance, Steward};
 use crate::supervisor::{self, Supervisor, Tree};
 use crate::writer::Writer;
 
@@ -33,8 +38,10 @@ const RELEASE_PATIENCE: Duration = Duration::from_millis(500);
 pub struct Options {
     pub ledger: Arc<dyn Ledger>,
     pub mirror: Arc<dyn Mirror>,
-    /// How many shards the cluster has; this node tries to own all that are free.
+    /// How many shards the cluster has; without others this node owns them all.
     pub shards: u16,
+    pub peers: Arc<dyn Peers>,
+    pub rebalance: Rebalance,
     pub settings: Settings,
     pub lease: LeaseSettings,
     /// How long a client waits for the ledger before it is told to retry its key.
@@ -100,6 +107,7 @@ pub struct System {
     writer: Writer,
     mirror: Mirroring,
     hub: Arc<Hub>,
+    moves: Moves,
     supervisor: ActorRef<supervisor::Message>,
     tasks: Vec<AbortHandle>,
 }
@@ -114,7 +122,7 @@ impl System {
     /// Settings that contradict each other, or a ledger that does not tell the time.
     pub async fn start(options: Options) -> Result<Self, StartError> {
         options.check()?;
-        let Options { ledger, mirror, metrics, lease, .. } = options;
+        let Options { ledger, metrics, lease, peers, .. } = options.clone();
         let sent = Instant::now();
         let now = ledger.now().await?;
         let clock = LedgerClock::new(sent, Instant::now(), now);
@@ -123,24 +131,15 @@ impl System {
 
         let leases = Leases::new(lease);
         let writer = Writer::start(ledger.clone(), metrics.clone());
-        let mirror = Mirroring::new(mirror, clock.clone(), metrics.clone());
+        let mirror = Mirroring::new(options.mirror.clone(), clock.clone(), metrics.clone());
         let mirror_task = tokio::spawn(mirror.clone().run()).abort_handle();
         let hub = Arc::new(Hub::new(options.feed_tick, metrics.clone()));
         let pulse = tokio::spawn(hub.clone().run()).abort_handle();
         let followers = Arc::new(Followers::default());
-        let restorer = Restorer {
-            ledger: ledger.clone(),
-            mirror: mirror.clone(),
-            clock: clock.clone(),
-            leases: leases.clone(),
-            settings: options.settings,
-            mirror_restore_timeout: options.mirror_restore_timeout,
-            acquire_again_after: lease.renew,
-            metrics: metrics.clone(),
-            room: Arc::new(Semaphore::new(restore::CONCURRENT)),
-        };
+        let restorer = options.restorer(&mirror, &clock, &leases);
         let tree = Tree {
-            restorer,
+            restorer: restorer.clone(),
+            peers: peers.clone(),
             doors: doors.clone(),
             writer: writer.clone(),
             mirror: mirror.clone(),
@@ -151,9 +150,28 @@ impl System {
         let (supervisor, _) = Supervisor::spawn(None, Supervisor, tree)
             .await
             .map_err(|error| StartError::Supervisor(error.to_string()))?;
-        let renewal =
-            Renewal { ledger: ledger.clone(), leases: leases.clone(), clock, metrics: metrics.clone() };
+        let (hints, moves) = (Hints::default(), Moves::new(doors.clone(), peers.clone()));
+        let renewal = Renewal {
+            ledger: ledger.clone(),
+            leases: leases.clone(),
+            clock,
+            metrics: metrics.clone(),
+            peers: peers.clone(),
+        };
         let renewal = tokio::spawn(renewal.run(lease, supervisor.clone())).abort_handle();
+        let steward = Steward {
+            me: ledger.me(),
+            ledger: ledger.clone(),
+            peers: peers.clone(),
+            leases: leases.clone(),
+            supervisor: supervisor.clone(),
+            moves: moves.clone(),
+            hints: hints.clone(),
+            shards: options.shards,
+            ttl: lease.ttl,
+            rebalance: options.rebalance,
+        };
+        let steward = tokio::spawn(steward.run()).abort_handle();
         let handle = Handle::new(handle::Inner {
             doors: doors.clone(),
             hub: hub.clone(),
@@ -164,15 +182,24 @@ impl System {
             resyncs: tokio::sync::Mutex::default(),
             ledger_ack_timeout: options.ledger_ack_timeout,
             metrics,
+            peers,
+            hints,
+            arrivals: Arrivals::new(restorer, supervisor.clone()),
         });
-        let tasks = vec![mirror_task, renewal, pulse];
-        Ok(Self { handle, doors, leases, ledger, writer, mirror, hub, supervisor, tasks })
+        let tasks = vec![mirror_task, renewal, pulse, steward];
+        Ok(Self { handle, moves, doors, leases, ledger, writer, mirror, hub, supervisor, tasks })
     }
 
     /// The door to the shards.
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+
+    /// Moves of shards from this node to others.
+    #[must_use]
+    pub fn moves(&self) -> Moves {
+        self.moves.clone()
     }
 
     /// Stops deciding, flushes, answers what waits, gives the leases back. Takes at most about `grace`.
@@ -211,6 +238,16 @@ impl System {
         ShutdownReport { unflushed, released }
     }
 
+    /// Ends as a process that is killed. For drills: nothing is flushed, nobody is told.
+    #[doc(hidden)]
+    pub fn kill(self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        self.leases.stop();
+        self.supervisor.kill();
+    }
+
     /// Entries that are not durable and answers that are owed.
     async fn owed(&self, actors: &[ActorRef<shard::Message>], deadline: Instant) -> usize {
         let mut owed = 0;
@@ -247,6 +284,19 @@ impl System {
 }
 
 impl Options {
+    fn restorer(&self, mirror: &Mirroring, clock: &LedgerClock, leases: &Leases) -> Restorer {
+        Restorer {
+            ledger: self.ledger.clone(),
+            mirror: mirror.clone(),
+            clock: clock.clone(),
+            leases: leases.clone(),
+            settings: self.settings,
+            mirror_restore_timeout: self.mirror_restore_timeout,
+            metrics: self.metrics.clone(),
+            room: Arc::new(Semaphore::new(restore::CONCURRENT)),
+        }
+    }
+
     fn check(&self) -> Result<(), StartError> {
         let LeaseSettings { ttl, renew, margin } = self.lease;
         if self.shards == 0 {

@@ -7,8 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use actors::Rebalance;
 use actors::handle::{Ask, Handle, ShardStatus};
 use actors::observe::Metrics;
+use actors::peers::Alone;
 use actors::ports::{Ledger, Mirror};
 use actors::system::{LeaseSettings, Options, System};
 use engine::{
@@ -113,6 +115,8 @@ impl Stadium {
         let layout = Arc::new(stadium.plan.layout());
         let imported = catalogue.import(&stadium).await.expect("a new catalogue takes an import");
         let system = System::start(Options {
+            peers: Arc::new(Alone::default()),
+            rebalance: Rebalance::default(),
             ledger,
             mirror,
             shards: SHARDS,

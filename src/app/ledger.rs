@@ -43,7 +43,7 @@ async fn open_sqlite(config: &Config, access: Access) -> anyhow::Result<Arc<dyn 
         owner: uuid::Uuid::new_v4().as_u128(),
         node: config.node.name.clone(),
         public_url: public_url(config, config.server.listen),
-        peer_url: String::new(),
+        peer_url: super::cluster::peer_url(config),
         lease_ttl: text::span(config.cluster.lease_ttl),
         durability: match config.ledger.durability {
             Durability::Full => sqlite::Durability::Full,
@@ -70,7 +70,7 @@ async fn open_postgres(config: &Config, access: Access) -> anyhow::Result<Arc<dy
         owner: uuid::Uuid::new_v4().as_u128(),
         node: config.node.name.clone(),
         public_url: public_url(config, config.server.listen),
-        peer_url: String::new(),
+        peer_url: super::cluster::peer_url(config),
         lease_ttl: text::span(config.cluster.lease_ttl),
         access,
     };

@@ -108,7 +108,12 @@ impl Intake {
         let pending = self.directory.pending_options();
         retries.retain(|option, _| pending.iter().any(|entry| entry.option == *option));
         let now = Instant::now();
-        let due = pending.into_iter().filter(|e| retries.get(&e.option).is_none_or(|retry| retry.at <= now));
+        // Each node brings in what its own shards sell.
+        let mine = self.handle.serving();
+        let is_due = |entry: &Arc<OptionEntry>| {
+            mine.contains(&entry.shard) && retries.get(&entry.option).is_none_or(|retry| retry.at <= now)
+        };
+        let due = pending.into_iter().filter(is_due);
         let mut due = due.collect::<Vec<_>>().into_iter();
         let mut asked = JoinSet::new();
         let mut added = false;

@@ -1,6 +1,7 @@
 //! What a setting may be, by itself and beside others.
 
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -10,7 +11,8 @@ use sqlx::postgres::PgConnectOptions;
 use tracing_subscriber::EnvFilter;
 
 use super::error::ConfigError;
-use super::text::{format_duration, without_login};
+use super::peers::{self, PEER, PEERS, Place};
+use super::text::{ADDRESS, format_duration, without_login};
 use super::{Config, Durability, text};
 use crate::http::auth::{Role, TokenKey, check_exposure};
 use crate::redis_url::{FORMS, RedisUrl};
@@ -37,6 +39,7 @@ pub(super) fn check(config: &Config, source: &dyn Fn(&str) -> String) -> Vec<Con
     ranges(config, &mut checks);
     relations(config, &mut checks);
     durability(config, &mut checks);
+    cluster(config, &mut checks);
     auth(config, &mut checks);
     if checks.wrong.is_empty() {
         exposure(config, &mut checks);
@@ -159,6 +162,9 @@ fn ranges(config: &Config, checks: &mut Checks<'_>) {
     checks.range("cluster.lease_ttl", config.cluster.lease_ttl, SECOND..=MINUTE);
     checks.range("cluster.lease_renew", config.cluster.lease_renew, 100 * MS..=MINUTE);
     checks.range("cluster.lease_margin", config.cluster.lease_margin, 100 * MS..=MINUTE);
+    checks.range("rebalance.interval", config.rebalance.interval, SECOND..=HOUR);
+    let at_once = config.rebalance.at_once;
+    checks.expect((1..=64).contains(&at_once), "rebalance.at_once", "a whole number from 1 to 64", at_once);
     checks.range("select.ttl", config.select.ttl, SECOND..=HOUR);
     checks.range("select.max_age", config.select.max_age, SECOND..=DAY);
     checks.range("hold.ttl", config.hold.ttl, SECOND..=7 * DAY);
@@ -202,6 +208,57 @@ fn durability(config: &Config, checks: &mut Checks<'_>) {
         "\"full\" with PostgreSQL, whose own settings say what a commit survives",
         "\"relaxed\"",
     );
+}
+
+/// Where peers are, and that nobody listens to what they tell each other.
+fn cluster(config: &Config, checks: &mut Checks<'_>) {
+    let cluster = &config.cluster;
+    let listen = cluster.listen.parse::<SocketAddr>().ok();
+    let is_alone = cluster.listen.is_empty();
+    checks.expect(
+        is_alone || listen.is_some(),
+        "cluster.listen",
+        ADDRESS,
+        format_args!("{:?}", cluster.listen),
+    );
+    let dialled = Place::parse(&cluster.peer_url);
+    checks.expect(
+        cluster.peer_url.is_empty() || dialled.is_some(),
+        "cluster.peer_url",
+        PEER,
+        format_args!("{:?}", cluster.peer_url),
+    );
+    checks.expect(
+        !listen.is_some_and(|listen| listen.ip().is_unspecified()) || dialled.is_some(),
+        "cluster.peer_url",
+        format_args!("the address that peers dial, where cluster.listen is {}", cluster.listen),
+        "nothing",
+    );
+    let peers = peers::parse(&cluster.peers);
+    if let Err(wrong) = &peers {
+        checks.expect(false, "cluster.peers", PEERS, format_args!("{wrong:?}"));
+    }
+    let peers = peers.unwrap_or_default();
+    checks.expect(
+        peers.is_empty() || !is_alone,
+        "cluster.listen",
+        "an address for the peers of cluster.peers",
+        "nothing",
+    );
+    let files = [("tls_ca", &cluster.tls_ca), ("tls_cert", &cluster.tls_cert), ("tls_key", &cluster.tls_key)];
+    let missing = files.iter().find(|(_, path)| path.as_os_str().is_empty());
+    let places = peers.iter().map(peers::Peer::place).chain(&dialled);
+    let is_private =
+        listen.is_none_or(|listen| listen.ip().is_loopback()) && places.into_iter().all(Place::is_loopback);
+    if let Some((key, _)) = missing {
+        let some = files.iter().any(|(_, path)| !path.as_os_str().is_empty());
+        let expected = if some {
+            "all three of cluster.tls_ca, cluster.tls_cert and cluster.tls_key, or none"
+        } else {
+            "a file: peers that are not all on loopback talk TLS with certificates on both sides"
+        };
+        checks.expect(is_private && !some, &format!("cluster.{key}"), expected, "nothing");
+    }
 }
 
 fn auth(config: &Config, checks: &mut Checks<'_>) {

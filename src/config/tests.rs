@@ -51,7 +51,7 @@ fn the_engine_has_the_same_defaults() {
 }
 
 /// A legal value of every key that is not its default.
-const OTHERS: [(&str, &str); 35] = [
+const OTHERS: [(&str, &str); 43] = [
     ("node.name", "east-1"),
     ("node.public_url", "https://seats.example.com"),
     ("node.data", "/var/lib/hotseat"),
@@ -63,6 +63,14 @@ const OTHERS: [(&str, &str); 35] = [
     ("cluster.lease_ttl", "6s"),
     ("cluster.lease_renew", "2s"),
     ("cluster.lease_margin", "500ms"),
+    ("cluster.listen", "127.0.0.1:7400"),
+    ("cluster.peer_url", "localhost:7400"),
+    ("cluster.peers", "localhost:7400 127.0.0.1:7401"),
+    ("cluster.tls_ca", "/etc/hotseat/ca.pem"),
+    ("cluster.tls_cert", "/etc/hotseat/node.pem"),
+    ("cluster.tls_key", "/etc/hotseat/node.key"),
+    ("rebalance.interval", "1m"),
+    ("rebalance.at_once", "8"),
     ("select.ttl", "45s"),
     ("select.max_age", "10m"),
     ("hold.ttl", "2m"),
@@ -93,17 +101,35 @@ fn variable(key: &str) -> String {
     format!("HOTSEAT_{}", key.replace('.', "_").to_uppercase())
 }
 
+/// What a key is not legal without.
+fn companions(key: &str) -> Vec<(String, &'static str)> {
+    let needs: &[&str] = match key {
+        "cluster.peers" => &["cluster.listen"],
+        "cluster.tls_ca" | "cluster.tls_cert" | "cluster.tls_key" => {
+            &["cluster.tls_ca", "cluster.tls_cert", "cluster.tls_key"]
+        }
+        _ => &[],
+    };
+    let others = OTHERS.iter().filter(|(other, _)| needs.contains(other) && *other != key);
+    others.map(|(other, value)| (variable(other), *value)).collect()
+}
+
 #[test]
 fn every_key_can_come_from_the_environment() {
     for (key, _) in keys() {
         let name = variable(&key);
         let source = format!("environment variable {name}");
-        let load = |value| load_from(&Flags::default(), variables(&[(&name, value)]));
+        let needed = companions(&key);
+        let needed = || needed.iter().map(|(name, value)| (name.as_str(), *value));
+        let load = |value| {
+            let all: Vec<_> = needed().chain([(name.as_str(), value)]).collect();
+            load_from(&Flags::default(), variables(&all))
+        };
         let (_, other) = OTHERS.iter().find(|(known, _)| *known == key).expect(&key);
         let loaded = load(other).unwrap_or_else(|problems| panic!("{problems}"));
-        let [Changed { key: changed, value, source: by }] = loaded.changed.as_slice() else {
-            panic!("{key}: {:?}", loaded.changed);
-        };
+        assert_eq!(loaded.changed.len(), 1 + needed().count(), "{key}: {:?}", loaded.changed);
+        let said = loaded.changed.iter().find(|changed| changed.key == key);
+        let Changed { key: changed, value, source: by } = said.expect(&key);
         assert_eq!((changed, by), (&key, &source));
         let secret = key == "auth.secret";
         assert!(if secret { value == "(kept secret)" } else { value.trim_matches('"') == *other }, "{value}");
@@ -144,6 +170,51 @@ fn addresses_of_ledgers_are_refused_without_their_password() {
             "[ledger]\nurl = \"postgres://db/x\"\ndurability = \"relaxed\"",
             "FILE: ledger.durability: expected \"full\" with PostgreSQL, whose own settings say what a commit \
              survives, found \"relaxed\"",
+        ),
+    ]);
+}
+
+#[test]
+fn a_cluster_is_private_or_secret() {
+    let tls = "a file: peers that are not all on loopback talk TLS with certificates on both sides";
+    let three = "all three of cluster.tls_ca, cluster.tls_cert and cluster.tls_key, or none";
+    check_errors(&[
+        (
+            "[cluster]\nlisten = \"node-1:7400\"",
+            &format!("FILE: cluster.listen: expected {}, found \"node-1:7400\"", text::ADDRESS),
+        ),
+        (
+            "[cluster]\nlisten = \"127.0.0.1:7400\"\npeers = \"127.0.0.1:7400 http://x\"",
+            &format!("FILE: cluster.peers: expected {}, found \"http://x\"", peers::PEERS),
+        ),
+        (
+            "[cluster]\npeers = \"127.0.0.1:7400\"",
+            "default: cluster.listen: expected an address for the peers of cluster.peers, found nothing",
+        ),
+        (
+            "[cluster]\nlisten = \"127.0.0.1:7400\"\npeer_url = \"127.0.0.1\"",
+            &format!("FILE: cluster.peer_url: expected {}, found \"127.0.0.1\"", peers::PEER),
+        ),
+        (
+            "[cluster]\nlisten = \"10.0.0.1:7400\"",
+            &format!("default: cluster.tls_ca: expected {tls}, found nothing"),
+        ),
+        (
+            "[cluster]\nlisten = \"127.0.0.1:7400\"\npeers = \"dns:hotseat.svc:7400\"",
+            &format!("default: cluster.tls_ca: expected {tls}, found nothing"),
+        ),
+        (
+            "[cluster]\ntls_ca = \"ca.pem\"\ntls_key = \"node.key\"",
+            &format!("default: cluster.tls_cert: expected {three}, found nothing"),
+        ),
+        (
+            "[cluster]\nlisten = \"0.0.0.0:7400\"\ntls_ca = \"a\"\ntls_cert = \"b\"\ntls_key = \"c\"",
+            "default: cluster.peer_url: expected the address that peers dial, where cluster.listen is 0.0.0.0:7400, \
+             found nothing",
+        ),
+        (
+            "[rebalance]\nat_once = 0",
+            "FILE: rebalance.at_once: expected a whole number from 1 to 64, found 0",
         ),
     ]);
 }

@@ -64,17 +64,15 @@ pub(super) async fn route(
     let concert = ConcertId(public_id(query.concert_id.as_deref().unwrap_or(""), "/query/concertId")?);
     let shard = shared.concert(concert)?.shard;
     let status = shared.edge.handle.statuses().into_iter().find(|(known, _)| *known == shard);
-    let Some((_, ShardStatus::Serving(epoch))) = status else {
-        return Err(Unavailable::Overloaded.into());
-    };
     let settings = &shared.edge.settings;
-    let view = RouteView {
-        concert_id: concert.0,
-        shard: shard.0,
-        epoch: epoch.0,
-        node: &settings.node,
-        url: &settings.public_url,
+    let (epoch, node, url) = match &status {
+        Some((_, ShardStatus::Serving(epoch))) => (epoch, &settings.node, &settings.public_url),
+        Some((_, ShardStatus::Elsewhere(epoch, owner))) => (epoch, &owner.node, &owner.public_url),
+        Some((_, ShardStatus::Starting | ShardStatus::Stopped)) | None => {
+            return Err(Unavailable::Overloaded.into());
+        }
     };
+    let view = RouteView { concert_id: concert.0, shard: shard.0, epoch: epoch.0, node, url };
     Ok(json(StatusCode::OK, &view))
 }
 

@@ -290,6 +290,7 @@ const fn cluster_code(error: &OpsError) -> &'static str {
         OpsError::AlreadyMoving { .. } => "ALREADY_MOVING",
         OpsError::AlreadyThere { .. } => "ALREADY_THERE",
         OpsError::NotServing(_) => "SHARD_NOT_SERVING",
+        OpsError::AskOwner { .. } | OpsError::AskNode { .. } => "ASK_OWNER",
         OpsError::Alone => "ALONE",
         // These become problems of the ledger and of ours.
         OpsError::Unavailable(_) => "LEDGER_UNAVAILABLE",

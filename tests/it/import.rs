@@ -48,6 +48,8 @@ struct World {
 impl World {
     async fn start(ledger: Arc<SqliteLedger>) -> Self {
         let system = System::start(Options {
+            peers: Arc::new(actors::peers::Alone::default()),
+            rebalance: actors::Rebalance::default(),
             ledger: ledger.clone(),
             mirror: Arc::new(LocalMirror::new()),
             shards: SHARDS,

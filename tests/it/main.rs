@@ -8,6 +8,7 @@ mod bad_data;
 mod bad_servers;
 mod cli;
 mod cli_cluster;
+mod cluster;
 mod config;
 mod crash;
 mod demo;

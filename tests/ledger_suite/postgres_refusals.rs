@@ -26,6 +26,8 @@ const VICTIM: u32 = 17;
 
 async fn start(store: Arc<dyn Store>) -> System {
     let options = Options {
+        peers: Arc::new(actors::peers::Alone::default()),
+        rebalance: actors::Rebalance::default(),
         ledger: store,
         mirror: Arc::new(LocalMirror::new()),
         shards: SHARDS,

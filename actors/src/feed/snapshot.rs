@@ -41,6 +41,11 @@ impl Snapshot {
         snapshot
     }
 
+    /// A map of two bits a seat, as it comes from another node.
+    pub(super) fn packed(option: OptionId, at: Position, states: &[SeatState]) -> Self {
+        Self::new(option, at, states.iter().copied())
+    }
+
     /// Where in the feed this is.
     #[must_use]
     pub const fn position(&self) -> Position {

@@ -293,6 +293,10 @@ fn answered(row: &EventRow) -> Option<Answered> {
 
 #[async_trait]
 impl Ledger for TestLedger {
+    fn me(&self) -> Owner {
+        owner(self.owner)
+    }
+
     async fn now(&self) -> Result<Time, LedgerError> {
         Ok(self.time(Instant::now()))
     }

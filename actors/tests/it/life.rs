@@ -82,7 +82,9 @@ async fn a_shutdown_answers_everybody_and_the_next_node_goes_on() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 
     let handle = node.handle.clone();
+    let owner = node.owner;
     let report = node.system.shutdown(Duration::from_secs(10)).await;
+    world.network.died(owner);
     assert_eq!((report.unflushed, report.released), (0, 2));
     assert!(reserved(&pay.await.unwrap()).is_some() && reserved(&confirm.await.unwrap()).is_some());
     let mut sold = Vec::new();

@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod batch;
+mod cluster;
 mod halts;
 mod ledger;
 mod life;
+mod network;
 mod ops;
 mod resync;
 mod sale;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use actors::handle::{Answer, Ask, ShardStatus};
 use actors::observe::Metrics;
 use actors::ports::{Mirror, MirrorAnswer, MirrorBatch, MirrorError};
-use actors::{Handle, LeaseSettings, Options, System};
+use actors::{Handle, LeaseSettings, Options, Rebalance, System};
 use async_trait::async_trait;
 use engine::command::SeatList;
 use engine::plan::{Layout, Run};
@@ -19,6 +19,7 @@ use engine::{
 use tokio::time::Instant;
 
 use super::ledger::{Tables, TestLedger, lock};
+use super::network::Network;
 
 /// The shards of a test's cluster.
 pub const SHARDS: u16 = 2;
@@ -115,11 +116,13 @@ impl Mirror for TestMirror {
 pub struct World {
     pub tables: Arc<Mutex<Tables>>,
     pub mirror: Arc<TestMirror>,
+    pub network: Network,
     base: Instant,
 }
 
 /// One process.
 pub struct Node {
+    pub owner: u64,
     pub system: System,
     pub handle: Handle,
     pub metrics: Metrics,
@@ -129,7 +132,12 @@ static IDS: AtomicU64 = AtomicU64::new(1);
 
 impl World {
     pub fn new() -> Self {
-        Self { tables: Arc::default(), mirror: Arc::default(), base: Instant::now() }
+        Self {
+            tables: Arc::default(),
+            mirror: Arc::default(),
+            network: Network::default(),
+            base: Instant::now(),
+        }
     }
 
     /// A node's connection to the ledger.
@@ -145,6 +153,8 @@ impl World {
             ledger: self.ledger(owner),
             mirror: self.mirror.clone(),
             shards: SHARDS,
+            peers: self.network.join(owner),
+            rebalance: Rebalance { interval: Duration::from_secs(5), at_once: 4 },
             settings: Settings::default(),
             lease: LeaseSettings::default(),
             ledger_ack_timeout: Duration::from_secs(5),
@@ -155,8 +165,9 @@ impl World {
         .await
         .unwrap();
         let handle = system.handle();
+        self.network.came(owner, &handle);
         handle.until_serving().await;
-        Node { system, handle, metrics }
+        Node { owner, system, handle, metrics }
     }
 
     /// A node with an option of so many seats on sale in each shard: option 1 in shard 0, 2 in 1.
@@ -180,7 +191,7 @@ impl Node {
     pub fn epoch(&self, shard: u16) -> Option<u64> {
         match self.handle.statuses()[usize::from(shard)].1 {
             ShardStatus::Serving(epoch) => Some(epoch.0),
-            ShardStatus::Starting | ShardStatus::Stopped => None,
+            ShardStatus::Elsewhere(..) | ShardStatus::Starting | ShardStatus::Stopped => None,
         }
     }
 }

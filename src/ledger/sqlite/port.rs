@@ -8,6 +8,16 @@ use super::{SqliteLedger, append};
 
 #[async_trait]
 impl Ledger for SqliteLedger {
+    fn me(&self) -> Owner {
+        let options = &self.options;
+        Owner {
+            id: options.owner,
+            node: options.node.clone(),
+            public_url: options.public_url.clone(),
+            peer_url: options.peer_url.clone(),
+        }
+    }
+
     async fn now(&self) -> Result<Time, LedgerError> {
         Ok(self.clock.now())
     }

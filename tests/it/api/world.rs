@@ -318,6 +318,8 @@ async fn start_system(ledger: &Arc<SqliteLedger>, registry: &mut Registry) -> Sy
     let metrics = Metrics::default();
     metrics.register(registry);
     let options = Options {
+        peers: Arc::new(actors::peers::Alone::default()),
+        rebalance: actors::Rebalance::default(),
         ledger: ledger.clone(),
         mirror: Arc::new(LocalMirror::new()),
         shards: SHARDS,
