@@ -139,7 +139,7 @@ impl Cluster {
 pub struct Rebalance {
     #[serde(with = "text::duration")]
     pub interval: Duration,
-    /// Moves under way at the same time, over the whole cluster.
+    /// Moves away from one node that may be under way at the same time.
     pub at_once: u16,
 }
 

@@ -4,7 +4,7 @@
 //! of a command whose owner fell silent nobody knows: a click is then as if it had never been, which its client
 //! will see in the map, and a ledger command is for its key to tell.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use engine::{Outcome, ShardId, Unavailable};
@@ -86,7 +86,8 @@ impl Handle {
         mut answered: impl FnMut(usize, Answer),
     ) -> Result<(), Undecided> {
         let sent = Instant::now();
-        let patience = deadline + self.inner.ledger_ack_timeout;
+        let is_durable = asks.iter().any(|ask| ask.command.reaches_ledger());
+        let patience = if is_durable { deadline.max(sent + self.inner.ledger_ack_timeout) } else { deadline };
         let mut awaited = asks.len();
         let mut replies = self.inner.peers.ask(owner, Forward { shard, asks, deadline });
         while awaited > 0 {
@@ -163,14 +164,22 @@ impl Handle {
             let elsewhere = door.elsewhere();
             return say(Reply::NotOwner(elsewhere.map(|(epoch, owner)| (epoch, Owner::clone(&owner)))));
         }
+        let commands = asks.len();
         let sent = self.send_here(door, asks, deadline);
         tokio::spawn(async move {
+            let mut clicks: BTreeSet<usize> = (0..commands).collect();
             let mut later = JoinSet::new();
             for (place, answer) in sent.later {
+                clicks.remove(&place);
                 later.spawn(async move { Reply::Answer(place, answer.await) });
             }
             for (place, answer) in sent.clicks.await.unwrap_or_default() {
+                clicks.remove(&place);
                 say(Reply::Answer(place, answer));
+            }
+            // The shard was full, or has died: nobody has decided about these.
+            for place in clicks {
+                say(Reply::Answer(place, Answer::unavailable(Unavailable::Overloaded)));
             }
             while let Some(Ok(reply)) = later.join_next().await {
                 say(reply);
@@ -204,14 +213,14 @@ impl Handle {
 
     /// The shards that this node serves.
     #[must_use]
-    pub fn serving(&self) -> std::collections::BTreeSet<ShardId> {
+    pub fn serving(&self) -> BTreeSet<ShardId> {
         let doors = (0..).map(ShardId).zip(self.inner.doors.iter());
         doors.filter(|(_, door)| door.actor().is_some()).map(|(shard, _)| shard).collect()
     }
 
     /// The options whose shards this node serves.
     #[must_use]
-    pub fn served(&self) -> std::collections::BTreeSet<engine::OptionId> {
+    pub fn served(&self) -> BTreeSet<engine::OptionId> {
         let doors = self.inner.doors.iter();
         doors.flat_map(|door| lock(&door.options).iter().copied().collect::<Vec<_>>()).collect()
     }
@@ -273,6 +282,11 @@ impl Undecided {
 }
 
 async fn way(door: &Door, deadline: Instant) -> Way {
+    match &*door.route.borrow() {
+        Route::Elsewhere { owner, .. } => return Way::There(owner.clone()),
+        Route::Starting | Route::Serving { .. } | Route::Stopped => return Way::Here,
+        Route::Arriving => {}
+    }
     door.arrived(deadline).await;
     door.elsewhere().map_or(Way::Here, |(_, owner)| Way::There(owner))
 }

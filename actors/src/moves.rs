@@ -90,6 +90,14 @@ impl Moves {
         lock(&self.0.newest).values().filter(|one| one.ended.is_none()).count()
     }
 
+    /// Whether a move that began after that came to nothing.
+    #[must_use]
+    pub fn has_failed_since(&self, since: Instant) -> bool {
+        let failed =
+            |one: &Move| one.began >= since && one.ended.is_some_and(|(ended, _)| ended != Ended::Moved);
+        lock(&self.0.newest).values().any(failed)
+    }
+
     /// The newest move of each shard, by shard.
     #[must_use]
     pub fn list(&self) -> Vec<Move> {

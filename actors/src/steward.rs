@@ -210,6 +210,10 @@ impl Steward {
     /// once it has been the same for a while.
     fn give(&self, seen: &[Seen<'_>], takers: &[String], memory: &mut Memory) {
         let is_draining = self.moves.is_draining();
+        if memory.same_since.is_some_and(|since| self.moves.has_failed_since(since)) {
+            // Whatever it was, it is not tried again and again.
+            memory.same_since = Some(Instant::now());
+        }
         let rests = memory.same_since.is_none_or(|since| since.elapsed() < self.rebalance.interval);
         if !is_draining && rests {
             return;
@@ -218,12 +222,10 @@ impl Steward {
         let owners: Vec<Option<&str>> = seen.iter().map(Seen::owner).collect();
         let mine = placement::plan(&owners, &names).into_iter().filter(|wish| wish.from == self.me.node);
         let room = usize::from(self.rebalance.at_once).saturating_sub(self.moves.running());
-        let mut begun = false;
         for wish in mine.take(room) {
-            begun |= self.moves.begin(wish.shard, &wish.to).is_ok();
-        }
-        if begun && !is_draining && self.moves.running() == 0 {
-            memory.same_since = Some(Instant::now());
+            if let Err(error) = self.moves.begin(wish.shard, &wish.to) {
+                tracing::debug!(%error, "a shard that should move does not");
+            }
         }
     }
 }
