@@ -195,7 +195,10 @@ impl Task {
             },
             Step::TellReady => self.answer(Ok(Returned::Done)),
             Step::TellHolding => {
-                let _lives = supervisor.send_message(Message::Held(self.shard));
+                // What was parked may come as soon as the old owner hears of it.
+                let (shown, is_shown) = oneshot::channel();
+                let _lives = supervisor.send_message(Message::Held(self.shard, shown));
+                let _shown = is_shown.await;
                 self.answer(Ok(Returned::Done));
             }
             Step::TellDeclined => self.answer(Err(declined())),

@@ -1,13 +1,13 @@
 //! Commands whose shard another node owns: they go there, once, and their answers come back.
 //!
 //! Who is not the owner any more decides nothing and says so, and then the command goes to whoever is. What became
-//! of a command whose owner fell silent nobody knows: a click is then as if it had never been, which its client
-//! will see in the map, and a ledger command is for its key to tell.
+//! of a command whose owner fell silent nobody knows. A click on named seats is sent again, since twice is as good as
+//! once; a ledger command is for its key to tell.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use engine::{Outcome, ShardId, Unavailable};
+use engine::{Command, Outcome, ShardId, Unavailable};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -21,7 +21,7 @@ use crate::ports::Owner;
 use crate::shard::Message;
 
 /// Owners that are tried: the one this node knows, and one more for each move on the way.
-const OWNERS: usize = 3;
+const OWNERS: usize = 4;
 
 /// How long a command waits for news of who owns its shard, once an owner said that it does not.
 const NEWS: Duration = Duration::from_millis(500);
@@ -39,8 +39,11 @@ enum Way {
 enum Undecided {
     /// For certain, and somebody else may.
     NotOwner,
-    /// Nobody knows.
+    /// The way there broke: nobody knows.
     Silent,
+    /// Nobody knows, and nobody waits any more.
+    TooLate,
+    /// For certain.
     NotSent,
 }
 
@@ -54,7 +57,9 @@ impl Handle {
             };
             match self.decided_there(shard, door, &owner, &ask, deadline).await {
                 Ok(answer) => return answer,
-                Err(Undecided::NotOwner) => {}
+                Err(undecided) if undecided.may_ask_again(std::slice::from_ref(&ask)) => {
+                    other_than(door, &owner, deadline).await;
+                }
                 Err(undecided) => return Answer::unavailable(undecided.of(&ask)),
             }
         }
@@ -71,7 +76,7 @@ impl Handle {
     ) -> Result<Answer, Undecided> {
         let _undecided = door.gauges.undecided.take().ok_or(Undecided::NotSent)?;
         let mut answer = None;
-        self.forward(shard, door, owner, vec![ask.clone()], deadline, |_, said| answer = Some(said)).await?;
+        self.forward(shard, owner, vec![ask.clone()], deadline, |_, said| answer = Some(said)).await?;
         answer.ok_or(Undecided::Silent)
     }
 
@@ -79,7 +84,6 @@ impl Handle {
     async fn forward(
         &self,
         shard: ShardId,
-        door: &Door,
         owner: &Owner,
         asks: Vec<Ask>,
         deadline: Instant,
@@ -98,11 +102,14 @@ impl Handle {
                 }
                 Ok(Some(Reply::NotOwner(hint))) => {
                     self.inner.hints.tell(shard, hint);
-                    other_than(door, owner).await;
                     return Err(Undecided::NotOwner);
                 }
                 Ok(Some(Reply::NotSent)) => return Err(Undecided::NotSent),
-                Ok(None) | Err(_) => return Err(Undecided::Silent),
+                Ok(None) => {
+                    self.inner.hints.tell(shard, None);
+                    return Err(Undecided::Silent);
+                }
+                Err(_) => return Err(Undecided::TooLate),
             }
         }
         self.inner.metrics.forward_seconds().observe(sent.elapsed().as_secs_f64());
@@ -125,9 +132,11 @@ impl Handle {
                     Way::There(owner) => owner,
                 };
                 let answered = |place, answer| sinks.answered(place, answer);
-                match handle.forward(shard, door, &owner, asks.clone(), deadline, answered).await {
+                match handle.forward(shard, &owner, asks.clone(), deadline, answered).await {
                     Ok(()) => return,
-                    Err(Undecided::NotOwner) => {}
+                    Err(undecided) if undecided.may_ask_again(&asks) && sinks.is_untouched() => {
+                        other_than(door, &owner, deadline).await;
+                    }
                     Err(undecided) => return sinks.end(&asks, &undecided),
                 }
             }
@@ -275,8 +284,19 @@ impl Handle {
 impl Undecided {
     fn of(&self, ask: &Ask) -> Unavailable {
         match self {
-            Self::Silent if ask.command.reaches_ledger() => Unavailable::Ledger,
-            Self::Silent | Self::NotOwner | Self::NotSent => Unavailable::Overloaded,
+            Self::Silent | Self::TooLate if ask.command.reaches_ledger() => Unavailable::Ledger,
+            Self::Silent | Self::TooLate | Self::NotOwner | Self::NotSent => Unavailable::Overloaded,
+        }
+    }
+
+    /// Whether asking somebody else, or the same again, does no harm.
+    fn may_ask_again(&self, asks: &[Ask]) -> bool {
+        let is_same_twice =
+            |ask: &Ask| matches!(ask.command, Command::Select { .. } | Command::Release { .. });
+        match self {
+            Self::NotOwner | Self::NotSent => true,
+            Self::Silent => asks.iter().all(is_same_twice),
+            Self::TooLate => false,
         }
     }
 }
@@ -292,17 +312,19 @@ async fn way(door: &Door, deadline: Instant) -> Way {
 }
 
 /// Waits a moment for another route than to that owner.
-async fn other_than(door: &Door, owner: &Owner) {
+async fn other_than(door: &Door, owner: &Owner, deadline: Instant) {
     let mut route = door.route.subscribe();
     let is_news =
         |route: &Route| !matches!(route, Route::Elsewhere { owner: known, .. } if known.id == owner.id);
-    let _news = tokio::time::timeout(NEWS, route.wait_for(is_news)).await;
+    let patience = deadline.min(Instant::now() + NEWS);
+    let _news = tokio::time::timeout_at(patience, route.wait_for(is_news)).await;
 }
 
 /// Where the answers of a frame of commands go.
 struct Sinks {
     clicks: Option<oneshot::Sender<Vec<(usize, Answer)>>>,
     clicks_awaited: usize,
+    commands: usize,
     decided: Vec<(usize, Answer)>,
     later: BTreeMap<usize, oneshot::Sender<Answer>>,
 }
@@ -322,9 +344,17 @@ impl Sinks {
             }
         }
         let clicks_awaited = asks.len() - sinks.len();
-        let mut sinks = Self { clicks: Some(clicks), clicks_awaited, decided: Vec::new(), later: sinks };
+        let (decided_yet, commands) = (Vec::new(), asks.len());
+        let mut sinks =
+            Self { clicks: Some(clicks), clicks_awaited, commands, decided: decided_yet, later: sinks };
         sinks.tell_clicks();
         (sinks, Sent { clicks: decided, later })
+    }
+
+    /// Whether none is answered yet.
+    fn is_untouched(&self) -> bool {
+        let clicks_wait = self.clicks.is_some() || self.clicks_awaited == 0;
+        clicks_wait && self.decided.is_empty() && self.later.len() + self.clicks_awaited == self.commands
     }
 
     fn answered(&mut self, place: usize, answer: Answer) {

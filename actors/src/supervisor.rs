@@ -39,8 +39,8 @@ pub enum Message {
     /// Another node wants to give the shard. Answered with whether it may; whoever takes it in hears then when this
     /// node wants to have it in another way.
     Expect { shard: ShardId, told: mpsc::UnboundedSender<Told>, reply: oneshot::Sender<bool> },
-    /// Its state is here: commands that come wait for it.
-    Held(ShardId),
+    /// Its state is here: commands that come wait for it. Answered when they do.
+    Held(ShardId, oneshot::Sender<()>),
     /// Nothing came of it.
     Declined(ShardId),
     /// The ledger gave the shard to another node.
@@ -123,7 +123,10 @@ impl Actor for Supervisor {
                 // Whoever asked may have given up.
                 let _waits = reply.send(state.expect(shard, told));
             }
-            Message::Held(shard) => state.hold(shard),
+            Message::Held(shard, shown) => {
+                state.hold(shard);
+                let _waits = shown.send(());
+            }
             Message::Declined(shard) => {
                 if matches!(state.children.get(&shard), Some(Child { stage: Stage::Expected(_), .. })) {
                     state.is_elsewhere(shard);
