@@ -196,7 +196,6 @@ impl Shared {
             match from {
                 From::Server => {
                     if connection.answer_is_lost.load(Ordering::SeqCst) {
-                        self.cuts.fetch_add(1, Ordering::Relaxed);
                         return Ok(());
                     }
                     connection.request.store(0, Ordering::SeqCst);
@@ -204,15 +203,15 @@ impl Shared {
                 }
                 From::Client => match self.cut_of(connection, bytes) {
                     None => (&connection.server).write_all(chunk)?,
-                    Some(Cut::AnswerLost) => {
-                        connection.answer_is_lost.store(true, Ordering::SeqCst);
-                        (&connection.server).write_all(chunk)?;
-                    }
                     Some(cut) => {
+                        // Before the request arrives: the answer may be here before this thread goes on.
+                        connection.answer_is_lost.store(true, Ordering::SeqCst);
+                        self.cuts.fetch_add(1, Ordering::Relaxed);
                         let delivered = if cut == Cut::Torn { bytes / 2 } else { bytes };
                         (&connection.server).write_all(&chunk[..delivered])?;
-                        self.cuts.fetch_add(1, Ordering::Relaxed);
-                        return Ok(());
+                        if cut != Cut::AnswerLost {
+                            return Ok(());
+                        }
                     }
                 },
             }
