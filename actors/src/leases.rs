@@ -68,7 +68,7 @@ impl Lease {
     pub fn allows(&self, now: Instant) -> bool {
         let deadline = self.deadline.load(Ordering::Relaxed);
         let in_time = micros(now.saturating_duration_since(self.shared.base)) < deadline;
-        (in_time || (deadline != LOST && self.shared.reach.lets_clicks_go_on(now)))
+        (in_time || (deadline != LOST && self.shared.reach.lets_clicks_go_on(now, deadline)))
             && !self.shared.stopping.load(Ordering::Relaxed)
     }
 }

@@ -52,17 +52,22 @@ pub(crate) struct Reach {
     within: Duration,
     /// [`clicks_until`] in microseconds after the base; 0 while the ledger answers.
     until: AtomicU64,
+    /// Since when there has been no gap between such reports.
+    since: AtomicU64,
     away: Mutex<Option<LedgerAway>>,
 }
 
 impl Reach {
     pub fn new(base: Instant, within: Duration) -> Self {
-        Self { base, within, until: AtomicU64::new(0), away: Mutex::default() }
+        Self { base, within, until: AtomicU64::new(0), since: AtomicU64::new(0), away: Mutex::default() }
     }
 
-    /// Whether clicks go on at `now` under leases that may have run out.
-    pub fn lets_clicks_go_on(&self, now: Instant) -> bool {
-        micros(now.saturating_duration_since(self.base)) < self.until.load(Ordering::Relaxed)
+    /// Whether clicks go on at `now` under a lease that ran out at `deadline`, in microseconds after the base. The
+    /// reports must have come without a gap since before that: in a gap somebody else may have taken the shard, and
+    /// lost the ledger since.
+    pub fn lets_clicks_go_on(&self, now: Instant, deadline: u64) -> bool {
+        micros(now.saturating_duration_since(self.base)) < self.until.load(Ordering::Acquire)
+            && self.since.load(Ordering::Relaxed) <= deadline
     }
 
     /// A renewal failed at `now`; this is what the other nodes say. Whether it is news.
@@ -70,7 +75,15 @@ impl Reach {
         let reports = [others, &[Report::Away(now)]].concat();
         let until = clicks_until(&reports, self.within);
         let until = until.map_or(0, |until| micros(until.saturating_duration_since(self.base)));
-        self.until.store(until, Ordering::Relaxed);
+        let at = micros(now.saturating_duration_since(self.base));
+        let before = self.until.load(Ordering::Relaxed);
+        // Without others there is nobody who could have taken anything.
+        if others.is_empty() {
+            self.since.store(0, Ordering::Relaxed);
+        } else if at >= before {
+            self.since.store(at, Ordering::Relaxed);
+        }
+        self.until.store(until, Ordering::Release);
         let mut away = lock(&self.away);
         let since = away.as_ref().map_or(now, |away| away.since);
         away.replace(LedgerAway { since, why }).is_none()
@@ -124,14 +137,34 @@ mod tests {
         let base = Instant::now();
         let at = |millis| base + Duration::from_millis(millis);
         let reach = Reach::new(base, RENEW);
-        assert!(!reach.lets_clicks_go_on(at(0)));
+        assert!(!reach.lets_clicks_go_on(at(0), 0));
         assert!(reach.failed(at(1_000), "refused".into(), &[]));
-        assert!(reach.lets_clicks_go_on(at(2_499)) && !reach.lets_clicks_go_on(at(2_500)));
+        assert!(reach.lets_clicks_go_on(at(2_499), 0) && !reach.lets_clicks_go_on(at(2_500), 0));
         assert!(!reach.failed(at(2_000), "no answer".into(), &[]), "it is known");
-        assert!(reach.lets_clicks_go_on(at(3_499)) && !reach.lets_clicks_go_on(at(3_500)));
+        assert!(reach.lets_clicks_go_on(at(3_499), 0) && !reach.lets_clicks_go_on(at(3_500), 0));
         assert_eq!(reach.away(), Some(LedgerAway { since: at(1_000), why: "no answer".into() }));
         assert_eq!(reach.answered(), Some(at(1_000)));
-        assert!(!reach.lets_clicks_go_on(at(3_000)));
+        assert!(!reach.lets_clicks_go_on(at(3_000), 0));
         assert_eq!((reach.away(), reach.answered()), (None, None));
+    }
+
+    #[test]
+    fn a_lease_that_ran_out_in_a_gap_stays_so() {
+        let base = Instant::now();
+        let at = |millis| base + Duration::from_millis(millis);
+        let reach = Reach::new(base, RENEW);
+        let away = |now| [Away(at(now))];
+        let deadline = 2_000_000;
+        // A peer still reaches the ledger while this node does not, and may take what runs out.
+        reach.failed(at(1_000), "gone".into(), &[Reaches]);
+        assert!(!reach.lets_clicks_go_on(at(2_500), deadline));
+        // Then it does not reach it either: what it took is its own all the same.
+        reach.failed(at(3_000), "gone".into(), &away(3_000));
+        assert!(!reach.lets_clicks_go_on(at(3_100), deadline));
+        assert!(reach.lets_clicks_go_on(at(3_100), 3_500_000), "a lease that has not run out by then");
+        reach.failed(at(4_000), "gone".into(), &away(3_900));
+        assert!(reach.lets_clicks_go_on(at(4_100), 3_500_000), "without a gap");
+        reach.failed(at(6_000), "gone".into(), &away(6_000));
+        assert!(!reach.lets_clicks_go_on(at(6_100), 3_500_000), "nobody said anything for a while");
     }
 }
