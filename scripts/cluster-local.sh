@@ -50,6 +50,7 @@ node() {
 }
 ready() {
     for _ in $(seq 300); do
+        kill -0 "$(cat "$dir/node-$1.pid")" 2>/dev/null || break
         curl -sf "http://127.0.0.1:809$1/readyz" >/dev/null && return
         sleep 0.1
     done
