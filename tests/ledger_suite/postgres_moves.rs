@@ -87,6 +87,7 @@ async fn a_hand_over_waits_for_a_commit() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hand_over_races_a_sale_and_a_thief() {
     const SEATS: u32 = 49;
+    const EVEN: u64 = 50;
     let world = PgWorld::new();
     let Sale { store, imported, mut chain } = Sale::new(&world).await;
     let shard = chain.shard;
@@ -104,6 +105,9 @@ async fn a_hand_over_races_a_sale_and_a_thief() {
         }
     });
     let (mut sold, mut fenced) = (0, 0);
+    // When the sale starts, in milliseconds; the hand-over starts `EVEN - start` after the beginning. Who won starts
+    // later the next time, so that on any machine both soon win by a hair.
+    let mut start = EVEN / 2;
     for seat in 1..=SEATS {
         let turn = usize::try_from(seat).unwrap();
         let ((_, giver), (id, receiver)) = (&nodes[(turn + 1) % 2], &nodes[turn % 2]);
@@ -111,20 +115,27 @@ async fn a_hand_over_races_a_sale_and_a_thief() {
         let row = sale.reservation(&hold(&imported, seat, 42, &[seat]));
         let batch = sale.batch(vec![row]);
         let selling = async {
-            // A little later each time: first the sale wins, then the hand-over.
-            tokio::time::sleep(Duration::from_micros(u64::from(seat % 16) * 250)).await;
+            tokio::time::sleep(Duration::from_millis(start)).await;
             giver.append(&batch).await.unwrap()
         };
         let to = owner(*id);
-        let (answers, given) = tokio::join!(selling, until_given(giver, shard, chain.epoch, &to));
+        let giving = async {
+            tokio::time::sleep(Duration::from_millis(EVEN - start)).await;
+            until_given(giver, shard, chain.epoch, &to).await
+        };
+        let (answers, given) = tokio::join!(selling, giving);
         assert_eq!(given, Epoch(chain.epoch.0 + 1));
         assert!(receiver.accepted(shard, given).await.unwrap());
         match answers[0].1 {
             ShardAnswer::Applied => {
                 sold += 1;
+                start = EVEN.min(start + 1);
                 chain = sale;
             }
-            ShardAnswer::Fenced => fenced += 1,
+            ShardAnswer::Fenced => {
+                fenced += 1;
+                start = start.saturating_sub(1);
+            }
             ShardAnswer::Duplicate => panic!("it was written once"),
         }
         assert_eq!(receiver.load(shard, Time(0)).await.unwrap().head, chain.head, "seat {seat}");
