@@ -1,11 +1,12 @@
-//! Which shards this node owns, and until when it may say so.
+//! Which shards this node owns, and until when it may say so: the shell around [`engine::lease`], which has the rules.
+//! Here are the instants, and for each lease a number beside its actor that says until when it lasts.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use engine::lease::{Heartbeats, Row, Terms};
+use engine::lease::{self, Heartbeats, LOST, Reach, Row, Terms};
 use engine::{Epoch, Moment, ShardId, Span};
 use ractor::ActorRef;
 use tokio::time::Instant;
@@ -15,12 +16,9 @@ use crate::lock::lock;
 use crate::observe::Metrics;
 use crate::peers::{News, Peers, Standing};
 use crate::ports::{Ledger, LedgerError};
-use crate::reach::{LedgerAway, Reach, Report, micros};
+use crate::reach::{LedgerAway, Report, micros};
 use crate::supervisor::Message;
 use crate::system::LeaseSettings;
-
-/// A deadline that is past for ever: the shard is lost, or raised to another epoch.
-const LOST: u64 = 0;
 
 /// A renewal that has no answer after this long has failed: law of the house, and what lets the reports
 /// of a ledger that hangs follow each other within a renew interval.
@@ -34,12 +32,12 @@ pub struct Leases {
 
 #[derive(Debug)]
 struct Shared {
-    settings: LeaseSettings,
-    /// Deadlines are counted from here.
+    terms: Terms,
+    /// Moments are counted from here.
     base: Instant,
-    held: Mutex<BTreeMap<ShardId, Held>>,
-    reach: Reach,
+    held: Mutex<Held>,
     heartbeats: Mutex<Heartbeats>,
+    away: Mutex<Option<LedgerAway>>,
     /// What the last restore that failed said.
     trouble: Mutex<Option<String>>,
     stopping: AtomicBool,
@@ -47,16 +45,17 @@ struct Shared {
 
 #[derive(Debug)]
 struct Held {
-    epoch: Epoch,
-    deadline: Arc<AtomicU64>,
+    rules: lease::Leases,
+    /// Until when each lease lasts, where its actor looks.
+    shown: BTreeMap<ShardId, Arc<AtomicU64>>,
 }
 
 /// An actor's view of its shard's lease.
 #[derive(Clone, Debug)]
 pub struct Lease {
     shared: Arc<Shared>,
-    /// Microseconds after the base.
-    deadline: Arc<AtomicU64>,
+    /// A [`Moment`].
+    until: Arc<AtomicU64>,
 }
 
 impl Lease {
@@ -66,30 +65,43 @@ impl Lease {
     /// the ledger, whose fence has the last word about them.
     #[must_use]
     pub fn allows(&self, now: Instant) -> bool {
-        let deadline = self.deadline.load(Ordering::Relaxed);
-        let in_time = micros(now.saturating_duration_since(self.shared.base)) < deadline;
-        (in_time || (deadline != LOST && self.shared.reach.lets_clicks_go_on(now, deadline)))
-            && !self.shared.stopping.load(Ordering::Relaxed)
+        let until = Moment(self.until.load(Ordering::Relaxed));
+        lease::allows(until, self.shared.moment(now)) && !self.shared.stopping.load(Ordering::Relaxed)
     }
 }
 
-impl Lease {
-    /// The shard is somebody else's from now on.
-    pub fn end(&self) {
-        self.deadline.store(LOST, Ordering::Relaxed);
+impl Shared {
+    fn moment(&self, at: Instant) -> Moment {
+        Moment(micros(at.saturating_duration_since(self.base)))
+    }
+}
+
+impl Held {
+    fn show(&self, shard: ShardId, until: Moment) {
+        if let Some(shown) = self.shown.get(&shard) {
+            shown.store(until.0, Ordering::Relaxed);
+        }
+    }
+
+    /// The shard's actor, if it still looks, sees that it is over.
+    fn hide(&mut self, shard: ShardId) {
+        self.show(shard, LOST);
+        self.shown.remove(&shard);
     }
 }
 
 impl Leases {
     #[must_use]
     pub fn new(settings: LeaseSettings) -> Self {
-        let base = Instant::now();
+        let span = |duration| Span(micros(duration).cast_signed());
+        let LeaseSettings { ttl, renew, margin } = settings;
+        let terms = Terms { ttl: span(ttl), renew: span(renew), margin: span(margin) };
         let shared = Shared {
-            settings,
-            base,
-            held: Mutex::default(),
-            reach: Reach::new(base, settings.renew),
+            terms,
+            base: Instant::now(),
+            held: Mutex::new(Held { rules: lease::Leases::new(terms), shown: BTreeMap::new() }),
             heartbeats: Mutex::default(),
+            away: Mutex::default(),
             trouble: Mutex::default(),
             stopping: AtomicBool::new(false),
         };
@@ -99,28 +111,26 @@ impl Leases {
     /// The ledger gave the shard to this node, asked at `sent`.
     #[must_use]
     pub fn granted(&self, shard: ShardId, epoch: Epoch, sent: Instant) -> Lease {
-        let deadline = Arc::new(AtomicU64::new(self.deadline(sent)));
-        let lease = Lease { shared: self.shared.clone(), deadline: deadline.clone() };
-        if let Some(former) = lock(&self.shared.held).insert(shard, Held { epoch, deadline }) {
-            former.deadline.store(LOST, Ordering::Relaxed);
-        }
-        lease
+        let mut held = lock(&self.shared.held);
+        let until = held.rules.granted(shard, epoch, self.shared.moment(sent));
+        held.hide(shard);
+        let until = Arc::new(AtomicU64::new(until.0));
+        held.shown.insert(shard, until.clone());
+        Lease { shared: self.shared.clone(), until }
     }
 
     /// The shard is not this node's any more.
     pub fn forget(&self, shard: ShardId, epoch: Epoch) {
         let mut held = lock(&self.shared.held);
-        if held.get(&shard).is_some_and(|held| held.epoch == epoch)
-            && let Some(former) = held.remove(&shard)
-        {
-            former.deadline.store(LOST, Ordering::Relaxed);
+        if held.rules.forget(shard, epoch) {
+            held.hide(shard);
         }
     }
 
     /// Everything this node believes it owns.
     #[must_use]
     pub fn held(&self) -> Vec<(ShardId, Epoch)> {
-        lock(&self.shared.held).iter().map(|(shard, held)| (*shard, held.epoch)).collect()
+        lock(&self.shared.held).rules.held()
     }
 
     /// The answer to a renewal of `asked`, sent at `sent`. Those that are not in `still` are lost,
@@ -132,20 +142,13 @@ impl Leases {
         asked: &[(ShardId, Epoch)],
         still: &[ShardId],
     ) -> Vec<(ShardId, Epoch)> {
-        let deadline = self.deadline(sent);
-        let mut lost = Vec::new();
-        for &(shard, epoch) in asked {
-            let held = lock(&self.shared.held)
-                .get(&shard)
-                .filter(|held| held.epoch == epoch)
-                .map(|h| h.deadline.clone());
-            let Some(held) = held else { continue };
-            if still.contains(&shard) {
-                held.fetch_max(deadline, Ordering::Relaxed);
-            } else {
-                self.forget(shard, epoch);
-                lost.push((shard, epoch));
-            }
+        let mut held = lock(&self.shared.held);
+        let lease::Renewed { kept, lost } = held.rules.renewed(self.shared.moment(sent), asked, still);
+        for (shard, _, until) in kept {
+            held.show(shard, until);
+        }
+        for (shard, _) in &lost {
+            held.hide(*shard);
         }
         lost
     }
@@ -153,20 +156,42 @@ impl Leases {
     /// Whether this node may take what has such a row, if the ledger finds it free.
     #[must_use]
     pub fn may_acquire(&self, row: Row) -> bool {
-        let now = Moment(micros(self.shared.base.elapsed()));
-        lock(&self.shared.heartbeats).may_acquire(row, now, &self.terms())
+        let now = self.shared.moment(Instant::now());
+        lock(&self.shared.heartbeats).may_acquire(row, now, &self.shared.terms)
     }
 
-    fn terms(&self) -> Terms {
-        let LeaseSettings { ttl, renew, margin } = self.shared.settings;
-        let span = |duration| Span(micros(duration).cast_signed());
-        Terms { ttl: span(ttl), renew: span(renew), margin: span(margin) }
+    /// A renewal failed at `now`; this is what the other nodes say. Whether it is news.
+    fn ledger_failed(&self, now: Instant, why: String, others: &[Report]) -> bool {
+        lock(&self.shared.heartbeats).failed();
+        let mut reach = Reach::new(self.shared.terms.renew, others.len());
+        reach.failed(self.shared.moment(now));
+        for (peer, report) in others.iter().enumerate() {
+            reach.told(peer, report.counted(|at| self.shared.moment(at)));
+        }
+        self.go_on(now, &reach);
+        let mut away = lock(&self.shared.away);
+        let since = away.as_ref().map_or(now, |away| away.since);
+        away.replace(LedgerAway { since, why }).is_none()
+    }
+
+    /// The ledger answered. Since when it had not.
+    fn ledger_answered(&self, now: Instant) -> Option<Instant> {
+        lock(&self.shared.heartbeats).answered(self.shared.moment(now), &self.shared.terms);
+        self.go_on(now, &Reach::new(self.shared.terms.renew, 0));
+        lock(&self.shared.away).take().map(|away| away.since)
+    }
+
+    fn go_on(&self, now: Instant, reach: &Reach) {
+        let mut held = lock(&self.shared.held);
+        for (shard, _, until) in held.rules.go_on(self.shared.moment(now), reach) {
+            held.show(shard, until);
+        }
     }
 
     /// Since when the ledger does not answer, and why; `None` while it does.
     #[must_use]
     pub fn ledger_away(&self) -> Option<LedgerAway> {
-        self.shared.reach.away()
+        lock(&self.shared.away).clone()
     }
 
     /// How the last attempt to bring a shard up went.
@@ -183,11 +208,6 @@ impl Leases {
     /// Nothing is decided on this node any more.
     pub fn stop(&self) {
         self.shared.stopping.store(true, Ordering::Relaxed);
-    }
-
-    fn deadline(&self, sent: Instant) -> u64 {
-        let LeaseSettings { ttl, margin, .. } = self.shared.settings;
-        micros(sent.saturating_duration_since(self.shared.base) + ttl.saturating_sub(margin))
     }
 }
 
@@ -247,11 +267,9 @@ impl Renewal {
 
     fn fails(&self, why: String) {
         self.metrics.ledger_up().set(0);
-        lock(&self.leases.shared.heartbeats).failed();
         self.peers.say(News::LedgerAway);
         tracing::debug!(why, "the leases were not renewed");
-        let others = self.others();
-        if self.leases.shared.reach.failed(Instant::now(), why.clone(), &others) {
+        if self.leases.ledger_failed(Instant::now(), why.clone(), &self.others()) {
             tracing::warn!(why, "the ledger is away: clicks go on, holds wait for it");
         }
     }
@@ -270,10 +288,8 @@ impl Renewal {
 
     fn answers(&self) {
         self.metrics.ledger_up().set(1);
-        let now = Moment(micros(self.leases.shared.base.elapsed()));
-        lock(&self.leases.shared.heartbeats).answered(now, &self.leases.terms());
         self.peers.say(News::LedgerReached);
-        if let Some(since) = self.leases.shared.reach.answered() {
+        if let Some(since) = self.leases.ledger_answered(Instant::now()) {
             tracing::info!(after = ?since.elapsed(), "the ledger is back");
         }
     }
@@ -320,7 +336,7 @@ mod tests {
         let start = Instant::now();
         let after = |millis| start + Duration::from_millis(millis);
         let (kept, lost) = (leases.granted(A, Epoch(1), start), leases.granted(B, Epoch(1), start));
-        assert!(leases.shared.reach.failed(after(9_000), "gone".into(), &[]));
+        assert!(leases.ledger_failed(after(9_000), "gone".into(), &[]));
         assert!(kept.allows(after(10_400)) && lost.allows(after(10_400)));
         assert!(!kept.allows(after(10_600)), "nobody said so lately");
         // It is back, and somebody else has B.
@@ -341,5 +357,45 @@ mod tests {
         assert_eq!(leases.renewed(now, &asked, &[]), [(A, Epoch(1))]);
         assert!(!a.allows(now) && again.allows(now));
         assert_eq!(leases.held(), [(B, Epoch(2))]);
+    }
+
+    #[test]
+    fn a_report_goes_stale_and_an_answer_ends_it() {
+        let leases = Leases::new(LeaseSettings::default());
+        let at = |millis| leases.shared.base + Duration::from_millis(millis);
+        // It runs out at once: only the reports let it go on.
+        let lease = leases.granted(A, Epoch(1), leases.shared.base);
+        let settled = |millis: u64| at(10_000 + millis);
+        assert!(!lease.allows(settled(0)));
+        assert!(leases.ledger_failed(settled(1_000), "refused".into(), &[]));
+        assert!(lease.allows(settled(2_499)) && !lease.allows(settled(2_500)));
+        assert!(!leases.ledger_failed(settled(2_000), "no answer".into(), &[]), "it is known");
+        assert!(lease.allows(settled(3_499)) && !lease.allows(settled(3_500)));
+        let away = LedgerAway { since: settled(1_000), why: "no answer".into() };
+        assert_eq!(leases.ledger_away(), Some(away));
+        assert_eq!(leases.ledger_answered(settled(2_500)), Some(settled(1_000)));
+        assert!(!lease.allows(settled(3_000)));
+        assert_eq!((leases.ledger_away(), leases.ledger_answered(settled(3_000))), (None, None));
+    }
+
+    #[test]
+    fn a_lease_that_ran_out_in_a_gap_stays_so() {
+        let leases = Leases::new(LeaseSettings::default());
+        let at = |millis| leases.shared.base + Duration::from_millis(millis);
+        let failed = |millis, report| leases.ledger_failed(at(millis), "gone".into(), &[report]);
+        // They run out at 4.0 s and at 5.5 s.
+        let early = leases.granted(A, Epoch(1), at(0));
+        let late = leases.granted(B, Epoch(1), at(1_500));
+        // A peer still reaches the ledger while this node does not, and may take what runs out.
+        failed(3_000, Report::Reaches);
+        assert!(!early.allows(at(4_500)));
+        // Then it does not reach it either: what it took is its own all the same.
+        failed(5_000, Report::Away(at(5_000)));
+        assert!(!early.allows(at(5_100)));
+        assert!(late.allows(at(5_100)), "a lease that has not run out by then");
+        failed(6_000, Report::Away(at(5_900)));
+        assert!(late.allows(at(6_100)), "without a gap");
+        failed(8_000, Report::Away(at(8_000)));
+        assert!(!late.allows(at(8_100)), "nobody said anything for a while");
     }
 }

@@ -181,7 +181,6 @@ impl Serving {
                     // The task lives as long as the sender.
                     drop(onward.send(one));
                 }
-                self.start.lease.end();
                 let call = Call::HandedOver(shard, attempt);
                 tell(self.start.peers.clone(), moving.to.clone(), call);
                 let to = moving.to.clone();
