@@ -9,6 +9,7 @@
 //! Around the shard: `clock`, `writer` → `ledger`, `pipe` → `mirror`. `cluster` is a simulator of its own: several
 //! nodes with these parts, one ledger and the rules of ownership.
 
+mod agenda;
 pub mod auditor;
 mod clock;
 pub mod cluster;
@@ -63,8 +64,16 @@ pub fn run_taped(seed: u64) -> Result<Ledger, String> {
 /// Runs one seed and keeps what happened. A panic of the shard is a failure like any other.
 pub fn run_traced(seed: u64, canary: Option<Canary>, keep: Keep) -> (Result<Summary, String>, Vec<String>) {
     let options = Options { canary, ..Options::of_seed(seed) };
+    traced(keep, |trace| world::World::new(options, trace).run())
+}
+
+/// What came of a run, and what of its trace is kept. A panic is a failure like any other.
+fn traced<S>(
+    keep: Keep,
+    run: impl FnOnce(&mut Trace) -> Result<S, String>,
+) -> (Result<S, String>, Vec<String>) {
     let mut trace = Trace::new(keep);
-    let run = AssertUnwindSafe(|| world::World::new(options, &mut trace).run());
+    let run = AssertUnwindSafe(|| run(&mut trace));
     let outcome = catch_unwind(run).unwrap_or_else(|panic| {
         let why = panic.downcast_ref::<String>().map(String::as_str);
         let why = why.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");

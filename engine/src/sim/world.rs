@@ -8,9 +8,9 @@ mod restart;
 mod steps;
 mod writing;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 
+use super::agenda::Agenda;
 use super::auditor::{Auditor, Verdict};
 use super::clock::Clock;
 use super::coverage::Coverage;
@@ -38,8 +38,7 @@ pub struct World<'a> {
     options: Options,
     trace: &'a mut Trace,
     now: i64,
-    scheduled: BinaryHeap<Reverse<Scheduled>>,
-    schedule_count: u64,
+    agenda: Agenda<Event>,
     clock: Clock,
     shard: Option<Shard>,
     shadow: Shadow,
@@ -71,13 +70,6 @@ struct Streams {
     audit: Prng,
 }
 
-struct Scheduled {
-    at: i64,
-    /// Equal times happen in the order in which they were scheduled.
-    no: u64,
-    event: Event,
-}
-
 enum Event {
     Commands,
     Request(Box<Request>),
@@ -86,26 +78,6 @@ enum Event {
     Mirror(Parcel),
     MirrorFlush(Epoch),
     Restart,
-}
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Scheduled {}
-
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Scheduled {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.no).cmp(&(other.at, other.no))
-    }
 }
 
 /// What a clean run comes to.
@@ -136,8 +108,7 @@ impl<'a> World<'a> {
             options,
             trace,
             now: 0,
-            scheduled: BinaryHeap::new(),
-            schedule_count: 0,
+            agenda: Agenda::default(),
             shard: None,
             auditor: Auditor::default(),
             shard_now: Time(0),
@@ -201,8 +172,8 @@ impl<'a> World<'a> {
 
     fn run_events(&mut self, goes_on: impl Fn(&Self) -> bool) -> Verdict {
         while goes_on(self) {
-            let Some(Reverse(Scheduled { at, event, .. })) = self.scheduled.pop() else { return Ok(()) };
-            if self.schedule_count > EVENTS_AT_MOST {
+            let Some((at, event)) = self.agenda.next() else { return Ok(()) };
+            if self.agenda.planned() > EVENTS_AT_MOST {
                 return Err(format!("no rest after {EVENTS_AT_MOST} events"));
             }
             self.now = self.now.max(at);
@@ -224,9 +195,7 @@ impl<'a> World<'a> {
     }
 
     fn schedule(&mut self, pause: i64, event: Event) {
-        self.schedule_count += 1;
-        let at = self.now.saturating_add(pause);
-        self.scheduled.push(Reverse(Scheduled { at, no: self.schedule_count, event }));
+        self.agenda.plan(self.now.saturating_add(pause), event);
     }
 
     fn send_commands(&mut self) -> Verdict {

@@ -11,14 +11,6 @@ use crate::outcome::Outcome;
 use crate::sim::pipe::Parcel;
 use crate::time::Moment;
 
-/// An event with its time.
-pub struct Scheduled {
-    pub at: i64,
-    /// Equal times happen in the order in which they were scheduled.
-    pub no: u64,
-    pub event: Event,
-}
-
 /// What happens. Events of an incarnation die with it, and wait while it stands still.
 pub enum Event {
     Commands,
@@ -102,26 +94,6 @@ pub enum Message {
         replies: Vec<ReplyTo>,
         route: Option<(Epoch, usize)>,
     },
-}
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Scheduled {}
-
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Scheduled {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.no).cmp(&(other.at, other.no))
-    }
 }
 
 impl Event {

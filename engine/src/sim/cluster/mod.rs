@@ -42,12 +42,11 @@ pub mod options;
 mod restores;
 mod world;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use options::{Canary, Options};
 
 use crate::sim::coverage::Coverage;
-use crate::sim::trace::{Keep, Trace};
+use crate::sim::trace::Keep;
+use crate::sim::traced;
 use crate::time::Span;
 
 /// How long a node waits for the ledger's answer.
@@ -87,12 +86,5 @@ pub fn run(seed: u64, canary: Option<Canary>) -> Result<Summary, Box<Failure>> {
 /// Runs one seed and keeps what happened. A panic is a failure like any other.
 pub fn run_traced(seed: u64, canary: Option<Canary>, keep: Keep) -> (Result<Summary, String>, Vec<String>) {
     let options = Options { canary, ..Options::of_seed(seed) };
-    let mut trace = Trace::new(keep);
-    let run = AssertUnwindSafe(|| world::World::new(options, &mut trace).run());
-    let outcome = catch_unwind(run).unwrap_or_else(|panic| {
-        let why = panic.downcast_ref::<String>().map(String::as_str);
-        let why = why.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-        Err(format!("panicked: {why}"))
-    });
-    (outcome, trace.lines().map(str::to_owned).collect())
+    traced(keep, |trace| world::World::new(options, trace).run())
 }

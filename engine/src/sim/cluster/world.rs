@@ -3,19 +3,19 @@
 //! First clients and faults do as the seed says (safety). Then the faults stop, and everything must come
 //! to rest: every shard has one owner, the shards are evenly spread, every command is answered (liveness).
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::audit::Audit;
 use super::clients::Session;
 use super::database::{Ask, Database, Said, Statement};
-use super::event::{Event, Message, Scheduled};
+use super::event::{Event, Message};
 use super::net::{End, Net};
 use super::node::{Incarnation, Node};
 use super::options::{Canary, Faults, Options};
 use crate::handoff::{Heard, Notice};
 use crate::ids::{ShardId, UserId};
+use crate::sim::agenda::Agenda;
 use crate::sim::auditor::Verdict;
 use crate::sim::coverage::Coverage;
 use crate::sim::mirror::Mirror;
@@ -35,8 +35,7 @@ pub struct World<'a> {
     pub(super) options: Options,
     pub(super) trace: &'a mut Trace,
     pub(super) now: i64,
-    scheduled: BinaryHeap<Reverse<Scheduled>>,
-    schedule_count: u64,
+    agenda: Agenda<Event>,
     pub(super) nodes: Vec<Node>,
     pub(super) net: Net,
     pub(super) database: Database,
@@ -82,8 +81,7 @@ impl<'a> World<'a> {
             workloads,
             trace,
             now: 1_000_000,
-            scheduled: BinaryHeap::new(),
-            schedule_count: 0,
+            agenda: Agenda::default(),
             nodes: Vec::new(),
             sessions: BTreeMap::new(),
             audit: Audit::default(),
@@ -138,8 +136,8 @@ impl<'a> World<'a> {
 
     fn run_events(&mut self, goes_on: impl Fn(&Self) -> bool) -> Verdict {
         while goes_on(self) {
-            let Some(Reverse(Scheduled { at, event, .. })) = self.scheduled.pop() else { return Ok(()) };
-            if self.schedule_count > EVENTS_AT_MOST {
+            let Some((at, event)) = self.agenda.next() else { return Ok(()) };
+            if self.agenda.planned() > EVENTS_AT_MOST {
                 return Err(format!("no rest after {EVENTS_AT_MOST} events"));
             }
             self.now = self.now.max(at);
@@ -223,9 +221,7 @@ impl<'a> World<'a> {
     }
 
     pub(super) fn schedule(&mut self, pause: i64, event: Event) {
-        self.schedule_count += 1;
-        let at = self.now.saturating_add(pause.max(0));
-        self.scheduled.push(Reverse(Scheduled { at, no: self.schedule_count, event }));
+        self.agenda.plan(self.now.saturating_add(pause.max(0)), event);
     }
 
     /// When the node's clock shows `moment`.
