@@ -227,6 +227,18 @@ impl Handle {
         doors.filter(|(_, door)| door.actor().is_some()).map(|(shard, _)| shard).collect()
     }
 
+    /// How far this node is with what it shows of an option.
+    #[must_use]
+    pub fn position(&self, option: engine::OptionId) -> Option<crate::feed::Position> {
+        self.inner.hub.position(option)
+    }
+
+    /// Whether a shard of this node has the option.
+    #[must_use]
+    pub fn serves(&self, option: engine::OptionId) -> bool {
+        self.inner.doors.iter().any(|door| lock(&door.options).contains(&option))
+    }
+
     /// The options whose shards this node serves.
     #[must_use]
     pub fn served(&self) -> BTreeSet<engine::OptionId> {

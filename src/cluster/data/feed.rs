@@ -38,6 +38,5 @@ pub async fn follow(handle: &Handle, peer_url: &str, tls: Option<&Tls>) -> io::R
 
 /// Whether this node misses what came before. What it knows already does not fit either, and that is well.
 fn is_behind(handle: &Handle, news: &News) -> bool {
-    let at = handle.shown().into_iter().find(|(option, _)| *option == news.option).map(|(_, at)| at);
-    at.is_none_or(|at| at < news.to)
+    handle.position(news.option).is_none_or(|at| at < news.to)
 }

@@ -200,7 +200,7 @@ async fn watch(handle: Handle, option: OptionId, since: Option<Position>, frames
     let Some(mut watch) = handle.watch(option, since) else { return };
     while let Some(frame) = watch.next().await {
         // The frame of a new epoch says that another node serves it now, which tells its peers itself.
-        if !handle.served().contains(&option) || frames.send(frame.binary()).await.is_err() {
+        if !handle.serves(option) || frames.send(frame.binary()).await.is_err() {
             return;
         }
     }
