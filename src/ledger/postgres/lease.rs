@@ -221,7 +221,7 @@ impl PgLedger {
         Ok((renewed, skipped))
     }
 
-    async fn renew_one(
+    pub(super) async fn renew_one(
         &self,
         session: &mut Session,
         shard: ShardId,

@@ -37,12 +37,6 @@ given AS (
   RETURNING l.epoch)
 SELECT given.epoch, ledger_now_v1() < $9 + 1000000 FROM (VALUES (1)) one LEFT JOIN given ON true";
 
-// The lease has lived since the hand-over. From here on it lives as its new owner counts.
-const ACCEPT: &str = "
-UPDATE shard_lease SET expires_at = ledger_now_v1() + $4
- WHERE shard = $1 AND epoch = $2 AND owner = $3 AND state = 1
-RETURNING epoch";
-
 // The sessions are counted once the row is locked: the condition names what only the lock gives.
 const TAKE_FROM_DEAD: &str = "
 WITH theirs AS MATERIALIZED (
@@ -126,14 +120,8 @@ impl PgLedger {
             if self.grants.is_over(shard, epoch, session.generation) {
                 return Ok((false, session.generation));
             }
-            let row = sqlx::query(ACCEPT)
-                .bind(i32::from(shard.0))
-                .bind(epoch.0.cast_signed())
-                .bind(self.owner())
-                .bind(self.options.lease_ttl.0)
-                .fetch_optional(&mut session.connection)
-                .await?;
-            Ok((row.is_some(), session.generation))
+            // The lease has lived since the hand-over. From here on it lives as its new owner counts.
+            Ok((self.renew_one(session, shard, epoch).await?, session.generation))
         });
         let (mine, generation) = accept.await?;
         if mine {
