@@ -16,7 +16,7 @@ use actors::{LeaseSettings, Rebalance, System};
 use anyhow::Context as _;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,7 @@ use crate::http::metrics::HttpMetrics;
 use crate::http::{Edge, EdgeSettings, ops_site, public_site, serve};
 use crate::ledger::sqlite::OpenError;
 pub use crate::ledger::{Access, Store};
+use crate::listener::listen;
 use crate::mirror::local::LocalMirror;
 use crate::mirror::redis::RedisMirror;
 use crate::run_file::RunFile;
@@ -310,14 +311,7 @@ fn ws_settings(config: &Config) -> WsSettings {
 }
 
 fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
-    let listen = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        // A server that is started again finds its port, whatever lingers there.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
-    };
-    listen().with_context(|| format!("cannot listen on {address} ({key})"))
+    listen(address, BACKLOG).with_context(|| format!("cannot listen on {address} ({key})"))
 }
 
 fn public_url(config: &Config, bound: SocketAddr) -> String {

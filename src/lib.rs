@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod config;
 pub mod http;
 pub mod ledger;
+mod listener;
 pub mod mirror;
 pub mod redis_url;
 pub mod run_file;

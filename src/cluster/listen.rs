@@ -18,7 +18,7 @@ use ractor::ActorRef;
 use ractor_cluster::NodeServerMessage;
 use rustls::pki_types::ServerName;
 use tokio::io::AsyncReadExt as _;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tower::Service;
@@ -27,6 +27,7 @@ use super::greet::{self, First, Io, PREFACE};
 use super::link;
 use super::node::Node;
 use super::tls::{self, Plane, Tls};
+use crate::listener::listen;
 
 /// Connections that have not said yet what they want. Who comes later waits in the kernel's queue.
 const HANDSHAKES: usize = 64;
@@ -102,11 +103,7 @@ enum Opened {
 }
 
 pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A node that is started again finds its port, whatever lingers there.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
+    listen(address, BACKLOG)
 }
 
 impl Door {

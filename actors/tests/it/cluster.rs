@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use engine::{Granted, Outcome, Refusal, ShardId, Unavailable};
+use engine::{Granted, OptionId, Outcome, Refusal, ShardId, Unavailable};
 use tokio::time::Instant;
 
 use crate::ledger::lock;
@@ -25,6 +25,12 @@ async fn two() -> (World, Node, Node) {
     let second = world.node().await;
     until("each has one", || owned(&first) == 1 && owned(&second) == 1).await;
     (world, first, second)
+}
+
+/// The shard that the other node has, and its option.
+fn elsewhere(node: &Node) -> (u16, OptionId) {
+    let theirs = (0..2).find(|shard| node.epoch(*shard).is_none()).unwrap();
+    (theirs, [ONE, TWO][usize::from(theirs)])
 }
 
 fn owned(node: &Node) -> usize {
@@ -81,8 +87,7 @@ async fn a_move_loses_nothing_and_soft_locks_come_along() {
 #[tokio::test(start_paused = true)]
 async fn a_dead_nodes_shards_are_taken_at_once_and_a_silent_ones_when_their_leases_run_out() {
     let (world, first, second) = two().await;
-    let theirs = (0..2).find(|shard| first.epoch(*shard).is_none()).unwrap();
-    let option = [ONE, TWO][usize::from(theirs)];
+    let (theirs, option) = elsewhere(&first);
     let held = buy(&second.handle, option, 7, 1).await;
     assert!(reserved(&held).is_some());
     let start = Instant::now();
@@ -112,8 +117,7 @@ async fn a_node_that_drains_gives_everything_away() {
 #[tokio::test(start_paused = true)]
 async fn nobody_knows_an_owner_that_fell_silent() {
     let (world, first, second) = two().await;
-    let theirs = (0..2).find(|shard| first.epoch(*shard).is_none()).unwrap();
-    let option = [ONE, TWO][usize::from(theirs)];
+    let (_, option) = elsewhere(&first);
     world.network.died(second.owner);
     let answer = select(&first.handle, option, 7, &[1]).await;
     assert_eq!(answer, Outcome::Unavailable(Unavailable::Overloaded));
