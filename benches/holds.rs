@@ -27,7 +27,13 @@ const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(2);
 
 /// As a server that is sold on is set up.
-const FLUSHING: &str = "fsync = on\nfull_page_writes = on\nshared_buffers = 512MB\nmax_wal_size = 4GB";
+const FLUSHING: &str =
+    "fsync = on\nfull_page_writes = on\nshared_buffers = 512MB\nmin_wal_size = 2GB\nmax_wal_size = 4GB";
+
+/// One that has been there for a day uses the files of its log again. A new one makes a file of 16 MiB for every 15,000
+/// holds, and they wait for it: a gigabyte of nothing and a checkpoint leave as many behind as the rounds need.
+const USED: &str = "SELECT count(pg_logical_emit_message(false, '', repeat('x', 1048576)))
+    FROM generate_series(1, 1024); CHECKPOINT";
 
 /// The ledger, with each commit timed and, when `cut`, each entry in a transaction of its own.
 struct Timed {
@@ -140,7 +146,10 @@ fn main() {
     println!("machine: {}; every commit is flushed, {CALLERS} callers, one concert", machine());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     compare(&runtime, "SQLite", None);
-    compare(&runtime, "PostgreSQL over loopback", Some(&Postgres::start_with(FLUSHING)));
+    let postgres = Postgres::start_with(FLUSHING);
+    compare(&runtime, "PostgreSQL over loopback, new", Some(&postgres));
+    postgres.sql("postgres", USED);
+    compare(&runtime, "PostgreSQL over loopback, in use", Some(&postgres));
 }
 
 fn compare(runtime: &Runtime, name: &str, postgres: Option<&Postgres>) {
