@@ -154,6 +154,9 @@ impl Control {
             .map_err(|_| anyhow::anyhow!("the node server has ended"))?;
         let door = Door::new(tls.clone(), tls::hosts(&peers), node.clone(), server.clone());
         node.tasks.spawn(door.run(bound, data));
+        if let Some(tls) = tls.clone() {
+            node.tasks.spawn(node.ending.clone().run_until_cancelled_owned(tls.follow()));
+        }
         let ending = node.ending.clone();
         node.tasks.spawn(async move {
             let ended = ended.await;

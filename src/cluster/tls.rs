@@ -1,8 +1,12 @@
 //! TLS between nodes: certificates on both sides, from authorities of the cluster's own, TLS 1.3 only.
+//!
+//! Certificates run out while a node runs: files that have changed are read again, and count for every connection
+//! from then on.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
 
 use rustls::client::verify_server_name;
 use rustls::crypto::CryptoProvider;
@@ -55,9 +59,21 @@ pub struct TlsError {
     pub reason: String,
 }
 
+/// How often it is looked whether files have changed.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// What this node shows to peers and expects of them. Cheap to clone.
 #[derive(Clone)]
-pub struct Tls {
+pub struct Tls(Arc<Inner>);
+
+struct Inner {
+    files: TlsFiles,
+    current: RwLock<Configs>,
+}
+
+/// What came of reading the files.
+#[derive(Clone)]
+struct Configs {
     server: Arc<ServerConfig>,
     data: Arc<ClientConfig>,
     control: Arc<ClientConfig>,
@@ -67,6 +83,58 @@ impl Tls {
     /// # Errors
     /// A file that cannot be read, has not in it what it should, or does not fit the others.
     pub fn read(files: &TlsFiles) -> Result<Self, TlsError> {
+        let current = RwLock::new(Configs::read(files)?);
+        Ok(Self(Arc::new(Inner { files: files.clone(), current })))
+    }
+
+    /// How to dial a peer's plane.
+    #[must_use]
+    pub fn client(&self, plane: Plane) -> Arc<ClientConfig> {
+        let current = self.0.current.read().unwrap_or_else(PoisonError::into_inner);
+        match plane {
+            Plane::Data => current.data.clone(),
+            Plane::Control => current.control.clone(),
+        }
+    }
+
+    /// How peers are let in.
+    #[must_use]
+    pub fn server(&self) -> Arc<ServerConfig> {
+        self.0.current.read().unwrap_or_else(PoisonError::into_inner).server.clone()
+    }
+
+    /// Reads files that change, for ever. What cannot be used is logged, and what was read before goes on; a set that
+    /// is written file by file is used once it is whole.
+    pub(super) async fn follow(self) {
+        let mut seen = self.0.files.stamps();
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let stamps = self.0.files.stamps();
+            if stamps == seen {
+                continue;
+            }
+            seen = stamps;
+            match Configs::read(&self.0.files) {
+                Ok(configs) => {
+                    *self.0.current.write().unwrap_or_else(PoisonError::into_inner) = configs;
+                    tracing::info!("the certificates between nodes were read again");
+                }
+                Err(error) => tracing::warn!(%error, "the certificates read before are used on"),
+            }
+        }
+    }
+}
+
+impl TlsFiles {
+    /// When each was last written; `None` where it cannot be looked at.
+    fn stamps(&self) -> [Option<SystemTime>; 3] {
+        let written = |path: &PathBuf| std::fs::metadata(path).and_then(|file| file.modified()).ok();
+        [&self.ca, &self.cert, &self.key].map(written)
+    }
+}
+
+impl Configs {
+    fn read(files: &TlsFiles) -> Result<Self, TlsError> {
         let roots = Arc::new(roots(&files.ca)?);
         let chain = certificates("tls_cert", &files.cert)?;
         let key = PrivateKeyDer::from_pem_file(&files.key)
@@ -89,21 +157,6 @@ impl Tls {
         server.alpn_protocols = [Plane::Data, Plane::Control].map(|plane| plane.alpn().to_vec()).into();
         let client = |plane: Plane| client(&provider, &roots, &chain, &key, plane).map_err(of_key);
         Ok(Self { server: Arc::new(server), data: client(Plane::Data)?, control: client(Plane::Control)? })
-    }
-
-    /// How to dial a peer's plane.
-    #[must_use]
-    pub fn client(&self, plane: Plane) -> Arc<ClientConfig> {
-        match plane {
-            Plane::Data => self.data.clone(),
-            Plane::Control => self.control.clone(),
-        }
-    }
-
-    /// How peers are let in.
-    #[must_use]
-    pub fn server(&self) -> Arc<ServerConfig> {
-        self.server.clone()
     }
 }
 

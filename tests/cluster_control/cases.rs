@@ -20,7 +20,7 @@ use super::child::{Config, Order};
 use super::nodes::{Node, cluster, config, ports};
 use super::tls::Authority;
 
-pub const ALL: [(&str, fn()); 14] = [
+pub const ALL: [(&str, fn()); 15] = [
     ("nodes_see_each_other", nodes_see_each_other),
     ("a_killed_node_is_gone_with_evidence", a_killed_node_is_gone_with_evidence),
     ("a_paused_node_is_silent_and_comes_back", a_paused_node_is_silent_and_comes_back),
@@ -35,6 +35,7 @@ pub const ALL: [(&str, fn()); 14] = [
     ("requests_over_http_2_reach_the_router", requests_over_http_2_reach_the_router),
     ("tls_lets_in_whom_it_should", tls_lets_in_whom_it_should),
     ("tls_files_that_are_none_are_named", tls_files_that_are_none_are_named),
+    ("renewed_certificates_are_shown_without_a_start", renewed_certificates_are_shown_without_a_start),
 ];
 
 const UP: &str = "Up";
@@ -337,6 +338,31 @@ fn tls_lets_in_whom_it_should() {
     assert_eq!((nodes[0].states("b"), nodes[1].states("a")), (vec![UP.to_owned()], vec![UP.to_owned()]));
     nodes[1].signal(Signal::SIGKILL);
     nodes[0].sees_that("b", |b| b["state"].as_str().is_some_and(|state| state.starts_with("Gone(")));
+}
+
+fn renewed_certificates_are_shown_without_a_start() {
+    let dir = TempDir::new().unwrap();
+    let files = Authority::new("old").node(dir.path(), "a", "127.0.0.1");
+    let renewed = Authority::new("new").node(dir.path(), "renewed", "127.0.0.1");
+    let [listen] = ports::<1>();
+    let node = Node::start(Config { tls: Some(files.clone()), ..config("a", 1, listen, &[listen]) });
+    let data = |[ca, cert, key]: &[PathBuf; 3]| {
+        let files = TlsFiles { ca: ca.clone(), cert: cert.clone(), key: key.clone() };
+        Tls::read(&files).unwrap().client(Plane::Data)
+    };
+    let old = data(&files);
+    assert_eq!(who(listen, Some(old.clone())), Ok("a".to_owned()));
+
+    // Half of a new set is none: the node goes on with what it has.
+    std::fs::copy(&renewed[1], &files[1]).unwrap();
+    node.logs("the certificates read before are used on", 1);
+    assert_eq!(who(listen, Some(old.clone())), Ok("a".to_owned()));
+
+    std::fs::copy(&renewed[0], &files[0]).unwrap();
+    std::fs::copy(&renewed[2], &files[2]).unwrap();
+    node.logs("the certificates between nodes were read again", 1);
+    assert_eq!(who(listen, Some(data(&renewed))), Ok("a".to_owned()));
+    assert!(who(listen, Some(old)).is_err());
 }
 
 fn tls_files_that_are_none_are_named() {
