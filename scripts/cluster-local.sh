@@ -10,6 +10,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 dir=/tmp/hotseat-cluster
+bin=${HOTSEAT_BIN:-target/release/hotseat}
+# To hotseat it would be a setting that it does not know.
+unset HOTSEAT_BIN
 
 export HOTSEAT_LEDGER_URL=postgres://hotseat@127.0.0.1:7450/postgres HOTSEAT_MIRROR_URL=redis://127.0.0.1:7451/0
 export HOTSEAT_AUTH_SECRET=for-trying-things-out-on-this-machine-only HOTSEAT_AUTH_DEV_TOKENS=true
@@ -56,6 +59,8 @@ kill | stop | start)
     ;;
 hotseat)
     shift
+    # Beside a node nobody listens for peers.
+    unset HOTSEAT_CLUSTER_PEERS
     exec "$dir/hotseat" "$@" --data "$dir/node-1"
     ;;
 *)
@@ -64,8 +69,8 @@ hotseat)
     ;;
 esac
 
-bin=$(realpath "${HOTSEAT_BIN:-target/release/hotseat}")
 [ -x "$bin" ] || { echo "there is no $bin: cargo build --release, or set HOTSEAT_BIN" >&2; exit 2; }
+bin=$(realpath "$bin")
 pg=$(command -v postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres' | tail -1) || true
 [ -n "$pg" ] || { echo "PostgreSQL is not installed: see tests/install-servers.sh" >&2; exit 2; }
 command -v redis-server >/dev/null || { echo "Redis is not installed: see tests/install-servers.sh" >&2; exit 2; }
@@ -81,9 +86,8 @@ if [ "$(id -u)" -eq 0 ]; then
 fi
 end() {
     trap - EXIT INT TERM
-    for file in "$dir"/*.pid; do
-        kill "$(cat "$file")" 2>/dev/null && gone "$(cat "$file")"
-    done
+    for file in "$dir"/*.pid; do kill "$(cat "$file")" 2>/dev/null || true; done
+    for file in "$dir"/*.pid; do gone "$(cat "$file")"; done
     as_postgres "$pg/pg_ctl" -D "$dir/pg/data" -m fast stop >/dev/null 2>&1 || true
     rm -rf "$dir"
 }
@@ -107,8 +111,8 @@ cat <<SAY
 Three nodes sell: http://127.0.0.1:8081, 8082 and 8083. Their logs and data are in $dir.
 In another terminal:
   scripts/cluster-local.sh hotseat shards list     who owns what; even after 5 s
-  ${bin%/*}/hotseat-bench rush --url http://127.0.0.1:8082 --option 2 --survive 30s
-                                                   sells the arena out through the second node
+  ${bin%/*}/hotseat-bench --url http://127.0.0.1:8082 --survive 30s
+                                                   sells the stadium out through the second node
   scripts/cluster-local.sh kill 3                  and go on selling through the others
   scripts/cluster-local.sh start 3                 brings it back
   scripts/cluster-local.sh hotseat audit           proves that nothing was sold twice
