@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Three nodes on this machine, with a PostgreSQL and a Redis of their own in /tmp/hotseat-cluster. No containers.
+# Three nodes on this machine, with a PostgreSQL and a Redis of their own, in a temporary directory. No containers.
 #   scripts/cluster-local.sh                   starts everything, says what to try, and ends everything with Ctrl-C
 # and, in another terminal, while it runs:
 #   scripts/cluster-local.sh kill N            kills node N, as a crash would
@@ -9,7 +9,7 @@
 # HOTSEAT_BIN names another binary than target/release/hotseat. As root, PostgreSQL runs as the user postgres.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-dir=/tmp/hotseat-cluster
+dir=${TMPDIR:-/tmp}/hotseat-cluster
 bin=${HOTSEAT_BIN:-target/release/hotseat}
 # To hotseat it would be a setting that it does not know.
 unset HOTSEAT_BIN
