@@ -1,5 +1,5 @@
 # hotseat alone, on its embedded ledger: docker build -t hotseat . && docker run -p 8080:8080 -v hotseat:/var/lib/hotseat hotseat
-# With PostgreSQL and Redis: docker-compose.yml. tests/it/packaging.rs keeps both true.
+# Three nodes on PostgreSQL and Redis: docker-compose.yml. tests/it/packaging.rs keeps both true.
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
@@ -9,6 +9,11 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
 
 FROM debian:bookworm-slim
 RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/hotseat hotseat
+# The authorities that rediss:// and a ledger with sslmode=verify-full are judged by, and openssl for certificates.sh.
+RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates openssl && rm -rf /var/lib/apt/lists/*
+# Where a node's certificate is mounted; whoever makes one there owns the volume.
+RUN install --directory --owner=hotseat --group=hotseat /etc/hotseat/certificates /etc/hotseat/certificates/authority
+COPY scripts/certificates.sh /usr/local/bin/certificates.sh
 COPY --from=build /usr/local/bin/hotseat /usr/local/bin/hotseat
 USER 10001
 # The public API is for other machines; health, metrics and administration stay inside the container.

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that the servers which the tests start are installed: PostgreSQL 15 or later, PgBouncer, Redis 7 with its
-# Sentinel, and faketime. As root on Debian and its kin it installs what is missing; elsewhere it names it.
+# Sentinel, nginx, and what they call besides: faketime, openssl, ps. As root on Debian and its kin it installs what is
+# missing; elsewhere it names it.
 set -euo pipefail
 
 missing=()
@@ -8,6 +9,8 @@ compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || command -v postgre
 command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer)
 command -v redis-server >/dev/null || missing+=(redis-server)
 command -v redis-sentinel >/dev/null || missing+=(redis-sentinel)
+command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing+=(nginx)
+command -v openssl >/dev/null || missing+=(openssl)
 command -v faketime >/dev/null || missing+=(faketime)
 command -v ps >/dev/null || missing+=(procps)
 [ ${#missing[@]} -eq 0 ] && exit 0

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 
+use engine::handoff::End;
 use engine::{Command, Outcome};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
@@ -19,6 +20,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::permits::Pool;
+
+#[cfg(test)]
+mod tests;
 
 /// One click in this many is timed; ledger commands all are.
 pub const SAMPLE: u32 = 64;
@@ -64,6 +68,12 @@ const CODES: [&str; 16] = [
     "LEDGER_UNAVAILABLE",
 ];
 
+/// Why a lease is lost, as [`Metrics::lease_lost`] is told.
+const REASONS: [&str; 2] = ["renewal", "taken"];
+
+/// How moves end.
+const ENDS: [&str; 5] = ["MOVED", "RESUMED", "TAKEN_BACK", "HALTED", "LOST"];
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CommandLabels {
     op: &'static str,
@@ -85,6 +95,11 @@ struct ReasonLabels {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
 #[derive(Debug)]
 struct Inner {
     commands: Family<CommandLabels, Counter>,
@@ -94,6 +109,7 @@ struct Inner {
     lease_renew_seconds: Histogram,
     forward_seconds: Histogram,
     lease_lost: Family<ReasonLabels, Counter>,
+    moves: Family<OutcomeLabels, Counter>,
     ledger_commit_seconds: Histogram,
     ledger_batch_entries: Histogram,
     ledger_backlog: Gauge,
@@ -152,6 +168,15 @@ impl Default for Metrics {
         let expired = Family::<KindLabels, Counter>::default();
         let expired_handles =
             ["SOFT_LOCK", "HOLD"].map(|kind| expired.get_or_create_owned(&KindLabels { kind }));
+        // A counter that comes into being with its first event shows no rise then.
+        let lease_lost = Family::<ReasonLabels, Counter>::default();
+        let moves = Family::<OutcomeLabels, Counter>::default();
+        for reason in REASONS {
+            lease_lost.get_or_create_owned(&ReasonLabels { reason });
+        }
+        for outcome in ENDS {
+            moves.get_or_create_owned(&OutcomeLabels { outcome });
+        }
         Self(Arc::new(Inner {
             commands,
             command_handles,
@@ -159,7 +184,8 @@ impl Default for Metrics {
             command_seconds_handles,
             lease_renew_seconds: seconds(),
             forward_seconds: seconds(),
-            lease_lost: Family::default(),
+            lease_lost,
+            moves,
             ledger_commit_seconds: seconds(),
             ledger_batch_entries: entries(),
             ledger_backlog: Gauge::default(),
@@ -191,6 +217,7 @@ impl Metrics {
         r.register_with_unit("lease_renew", "One renewal of all leases", Unit::Seconds, m.lease_renew_seconds.clone());
         r.register_with_unit("forward", "Commands whose shard another node owns, from sent to answered", Unit::Seconds, m.forward_seconds.clone());
         r.register("lease_lost", "Leases lost, by reason", m.lease_lost.clone());
+        r.register("moves", "Planned moves of shards away from this node, by how they ended", m.moves.clone());
         r.register_with_unit("ledger_commit", "One batch, from sent to committed", Unit::Seconds, m.ledger_commit_seconds.clone());
         r.register("ledger_batch_entries", "Entries of a committed batch", m.ledger_batch_entries.clone());
         r.register("ledger_backlog", "Entries that the ledger has not answered", m.ledger_backlog.clone());
@@ -237,6 +264,18 @@ impl Metrics {
     /// A shard's lease was lost; `reason` is one of a few fixed words.
     pub fn lease_lost(&self, reason: &'static str) {
         self.0.lease_lost.get_or_create_owned(&ReasonLabels { reason }).inc();
+    }
+
+    /// A planned move of a shard away from here has ended.
+    pub(crate) fn moved(&self, end: End) {
+        let outcome = match end {
+            End::Moved(_) => "MOVED",
+            End::Resumed(_) => "RESUMED",
+            End::TakenBack(_) => "TAKEN_BACK",
+            End::Halted => "HALTED",
+            End::Lost => "LOST",
+        };
+        self.0.moves.get_or_create_owned(&OutcomeLabels { outcome }).inc();
     }
 
     #[must_use]
@@ -376,81 +415,5 @@ fn code_index(outcome: &Outcome) -> usize {
         Outcome::Refused(refusal) => refusal.number().into(),
         Outcome::Unavailable(engine::Unavailable::Overloaded) => 14,
         Outcome::Unavailable(engine::Unavailable::Ledger) => 15,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use engine::{Granted, OptionId, Refusal, SeatList, Unavailable};
-
-    use super::*;
-
-    #[test]
-    fn every_code_is_counted_under_its_name() {
-        let metrics = Metrics::default();
-        let op = Op::of(&Command::Select { option: OptionId(1), seats: SeatList::default() });
-        let outcomes = [
-            Outcome::Granted(Granted::Done),
-            Outcome::Refused(Refusal::OptionUnknown),
-            Outcome::Refused(Refusal::HoldExpired),
-            Outcome::Unavailable(Unavailable::Overloaded),
-            Outcome::Unavailable(Unavailable::Ledger),
-        ];
-        for outcome in &outcomes {
-            metrics.command(op, outcome);
-        }
-        let mut registry = Registry::with_prefix("hotseat");
-        metrics.register(&mut registry);
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        for code in ["OK", "OPTION_UNKNOWN", "HOLD_EXPIRED", "OVERLOADED", "LEDGER_UNAVAILABLE"] {
-            let line = format!("hotseat_commands_total{{op=\"select\",code=\"{code}\"}} 1");
-            assert!(text.contains(&line), "no {line} in\n{text}");
-        }
-        assert_eq!(text.matches("hotseat_commands_total{op=\"hold\"").count(), CODES.len());
-        assert!(text.contains("hotseat_ledger_commit_seconds_count 0"));
-    }
-
-    #[test]
-    fn a_scrape_reads_the_shards_that_serve() {
-        let gauges = |shard, epoch| {
-            Arc::new(ShardGauges {
-                shard,
-                undecided: Pool::new(2),
-                owed: Pool::new(2),
-                soft_locks: AtomicUsize::new(5),
-                holds: AtomicUsize::new(1),
-                epoch: AtomicU64::new(epoch),
-            })
-        };
-        let shards = [gauges(7, 3), gauges(8, 0)];
-        let _permits = (shards[0].undecided.take(), shards[0].owed.take());
-        let metrics = Metrics::default();
-        metrics.watch(Arc::new(shards));
-        let mut registry = Registry::with_prefix("hotseat");
-        metrics.register(&mut registry);
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        for line in [
-            "hotseat_shards_owned 1",
-            "hotseat_soft_locks 5",
-            "hotseat_holds 1",
-            "hotseat_shard_inflight{shard=\"7\"} 2",
-        ] {
-            assert!(text.contains(line), "no {line} in\n{text}");
-        }
-    }
-
-    #[test]
-    fn codes_stand_in_the_order_of_their_numbers() {
-        let refusals = [
-            (Refusal::OptionUnknown, 1),
-            (Refusal::SeatTaken(engine::outcome::Conflicts::default()), 8),
-            (Refusal::ReservationState(engine::Status::Hold), 13),
-        ];
-        for (refusal, number) in refusals {
-            assert_eq!(CODES[number], refusal.code());
-            assert_eq!(usize::from(refusal.number()), number);
-        }
     }
 }

@@ -250,7 +250,8 @@ BEGIN
     IF born > 0 THEN
       INSERT INTO reservation_seats (reservation_id, seat_no, option_id, active)
       SELECT e.reservation_id,
-             get_byte(e.seats, n)::bigint << 24 | get_byte(e.seats, n + 1) << 16 | get_byte(e.seats, n + 2) << 8
+             -- Shifts bind no closer than | does.
+             (get_byte(e.seats, n)::bigint << 24) | (get_byte(e.seats, n + 1) << 16) | (get_byte(e.seats, n + 2) << 8)
                | get_byte(e.seats, n + 3),
              e.option_id, true
         FROM unnest(fresh) e CROSS JOIN LATERAL generate_series(0, length(e.seats) - 4, 4) n

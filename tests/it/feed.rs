@@ -3,4 +3,4 @@
 mod polls;
 mod restarts;
 mod streams;
-mod viewer;
+pub mod viewer;

@@ -27,6 +27,15 @@ pub async fn applies_and_answers_per_shard(world: &impl World) {
     }
 }
 
+/// Whatever its number: a stadium has more seats than two bytes count.
+pub async fn a_seat_keeps_its_number(world: &impl World) {
+    let mut sale = Sale::new(world).await;
+    let held = hold(&sale.imported, 1, 42, &[0, 255, 256, 65_535, 65_536, 74_636, 16_777_215, 16_777_216]);
+    let row = sale.chain.reservation(&held);
+    sale.chain.applied(&sale.store, vec![row]).await;
+    assert_eq!(sale.store.reservation(held.id).await.unwrap(), Some(held));
+}
+
 pub async fn a_retry_of_the_same_bytes_is_a_duplicate(world: &impl World) {
     let mut sale = Sale::new(world).await;
     let first = hold(&sale.imported, 1, 42, &[1, 2]);

@@ -30,6 +30,7 @@ macro_rules! conformance {
         conformance!(@cases $ledger, $world,
             append: [
                 applies_and_answers_per_shard,
+                a_seat_keeps_its_number,
                 a_retry_of_the_same_bytes_is_a_duplicate,
                 a_batch_half_known_is_completed,
                 another_event_in_the_same_place_is_told_apart,

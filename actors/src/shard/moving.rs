@@ -171,6 +171,7 @@ impl Serving {
         let (shard, epoch) = (self.start.shard.id(), self.start.shard.epoch());
         let parked = moving.machine.take_parked();
         let attempt = moving.machine.attempt();
+        self.start.metrics.moved(end);
         if let Some(done) = moving.done.take() {
             let _waits = done.send(end);
         }

@@ -4,12 +4,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that has no server fails")]
 
+mod nginx;
 mod pooler;
 mod postgres;
 mod process;
 mod proxy;
 mod redis;
 
+pub use self::nginx::Nginx;
 pub use self::pooler::Pooler;
 pub use self::postgres::Postgres;
 pub use self::process::{Process, find_binary, free_port};
