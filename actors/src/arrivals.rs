@@ -2,12 +2,12 @@
 //!
 //! Each has a task of its own, from the first word of the old owner until the shard serves here or nothing comes of
 //! it. What the ledger has of the shard is read from the ledger, which has everything once the old owner is quiet;
-//! only the soft locks come along.
+//! only what it does not have comes along: soft locks, and to whom seats are refused.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use engine::handoff::{Answer, Arrival, Attempt, Notice, Patience, Step};
+use engine::handoff::{Answer, Arrival, Arrived, Attempt, Notice, Patience, Step};
 use engine::{Epoch, Moment, Shard, ShardId, SoftLock, Span};
 use ractor::ActorRef;
 use tokio::sync::{mpsc, oneshot};
@@ -28,7 +28,7 @@ type Reply = oneshot::Sender<Result<Returned, PeerError>>;
 
 /// What a task that takes a shard in is told.
 pub enum Told {
-    /// The soft locks: everything else is in the ledger.
+    /// What the ledger does not have.
     Hold(Attempt, Vec<SoftLock>, Reply),
     HandedOver(Attempt),
     Resumed(Attempt),
@@ -150,8 +150,8 @@ impl Task {
             tasks.remove(&shard);
         }
         drop(tasks);
-        if matches!(self.arrival.arrived(), engine::handoff::Arrived::Dropped(_)) {
-            tracing::warn!(%shard, arrived = ?"dropped", "the shard did not come");
+        if let Arrived::Dropped(why) = self.arrival.arrived() {
+            tracing::warn!(%shard, ?why, "the shard did not come");
             let _lives = self.arrivals.supervisor.send_message(Message::Declined(shard));
         }
     }

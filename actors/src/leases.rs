@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use engine::lease::{self, Heartbeats, LOST, Reach, Row, Terms};
+use engine::lease::{self, Heartbeats, LOST, Terms};
 use engine::{Epoch, Moment, ShardId, Span};
 use ractor::ActorRef;
 use tokio::time::Instant;
@@ -153,22 +153,19 @@ impl Leases {
         lost
     }
 
-    /// Whether this node may take what has such a row, if the ledger finds it free.
+    /// Whether this node may take what the ledger finds expired, or whose owner is dead.
     #[must_use]
-    pub fn may_acquire(&self, row: Row) -> bool {
+    pub fn may_take(&self) -> bool {
         let now = self.shared.moment(Instant::now());
-        lock(&self.shared.heartbeats).may_acquire(row, now, &self.shared.terms)
+        lock(&self.shared.heartbeats).may_take(now, &self.shared.terms)
     }
 
     /// A renewal failed at `now`; this is what the other nodes say. Whether it is news.
     fn ledger_failed(&self, now: Instant, why: String, others: &[Report]) -> bool {
         lock(&self.shared.heartbeats).failed();
-        let mut reach = Reach::new(self.shared.terms.renew, others.len());
-        reach.failed(self.shared.moment(now));
-        for (peer, report) in others.iter().enumerate() {
-            reach.told(peer, report.counted(|at| self.shared.moment(at)));
-        }
-        self.go_on(now, &reach);
+        let mine = lease::Report::Away(self.shared.moment(now));
+        let others = others.iter().map(|report| report.counted(|at| self.shared.moment(at)));
+        self.go_on(now, &std::iter::once(mine).chain(others).collect::<Vec<_>>());
         let mut away = lock(&self.shared.away);
         let since = away.as_ref().map_or(now, |away| away.since);
         away.replace(LedgerAway { since, why }).is_none()
@@ -177,13 +174,13 @@ impl Leases {
     /// The ledger answered. Since when it had not.
     fn ledger_answered(&self, now: Instant) -> Option<Instant> {
         lock(&self.shared.heartbeats).answered(self.shared.moment(now), &self.shared.terms);
-        self.go_on(now, &Reach::new(self.shared.terms.renew, 0));
+        self.go_on(now, &[lease::Report::Reaches]);
         lock(&self.shared.away).take().map(|away| away.since)
     }
 
-    fn go_on(&self, now: Instant, reach: &Reach) {
+    fn go_on(&self, now: Instant, reports: &[lease::Report]) {
         let mut held = lock(&self.shared.held);
-        for (shard, _, until) in held.rules.go_on(self.shared.moment(now), reach) {
+        for (shard, _, until) in held.rules.go_on(self.shared.moment(now), reports) {
             held.show(shard, until);
         }
     }

@@ -99,7 +99,7 @@ pub enum Call {
     /// The shard will come: read what takes long.
     Prepare(ShardId, Attempt),
     /// The shard is quiet and parks its commands: hold it for the next epoch. What the ledger has of it is read
-    /// there; these are its soft locks.
+    /// there; this is what the shard carries beside it.
     Hold(ShardId, Attempt, Vec<SoftLock>),
     /// The ledger has the hand-over.
     HandedOver(ShardId, Attempt),

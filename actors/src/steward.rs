@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use engine::lease::Row;
 use engine::placement;
+use engine::route::{Learned, Routes};
 use engine::{Epoch, ShardId, Time};
 use ractor::ActorRef;
 use tokio::sync::{Notify, watch};
@@ -29,12 +29,13 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How long one reading may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Heard from others between two readings: who has which shard. Cheap to clone.
+/// Who has which shard, as far as was read, and what was heard from others since. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Hints(Arc<Heard>);
 
 #[derive(Debug, Default)]
 struct Heard {
+    known: Mutex<Routes<Arc<Owner>>>,
     news: Mutex<Vec<(ShardId, Epoch, Owner)>>,
     wake: Notify,
 }
@@ -44,6 +45,17 @@ impl Hints {
     pub fn tell(&self, shard: ShardId, owner: Option<(Epoch, Owner)>) {
         lock(&self.0.news).extend(owner.map(|(epoch, owner)| (shard, epoch, owner)));
         self.0.wake.notify_one();
+    }
+
+    /// This node has given the shard away.
+    pub fn gave(&self, shard: ShardId, epoch: Epoch, to: Arc<Owner>) {
+        lock(&self.0.known).heard(shard, epoch, to);
+    }
+
+    /// Whom to ask about a shard; it may be this node.
+    #[must_use]
+    pub fn owner(&self, shard: ShardId) -> Option<(Epoch, Arc<Owner>)> {
+        lock(&self.0.known).owner(shard).map(|(epoch, owner)| (epoch, owner.clone()))
     }
 }
 
@@ -110,7 +122,7 @@ impl Steward {
         memory: &mut Memory,
     ) -> Result<(), LedgerError> {
         for (shard, epoch, owner) in std::mem::take(&mut *lock(&self.hints.0.news)) {
-            self.show(shard, Some((epoch, Arc::new(owner))));
+            self.learn(shard, |known| known.heard(shard, epoch, Arc::new(owner)));
         }
         let read = timeout(PATIENCE, self.ledger.leases()).await;
         let (now, rows) =
@@ -120,7 +132,7 @@ impl Steward {
         let by_shard: BTreeMap<ShardId, &LeaseRow> = rows.iter().map(|row| (row.shard, row)).collect();
         let row = |shard| by_shard.get(&ShardId(shard)).copied();
         let seen: Vec<Seen<'_>> = (0..self.shards).map(|shard| self.see(row(shard), now, &members)).collect();
-        self.show_all(&seen);
+        self.learn_all(&seen);
         let takers = self.takers(&members);
         memory.note(&takers);
         self.take(&seen, &takers, memory);
@@ -131,32 +143,31 @@ impl Steward {
     fn see<'a>(&self, row: Option<&'a LeaseRow>, now: Time, members: &[Member]) -> Seen<'a> {
         let Some(row) = row else { return Seen::Never };
         if row.is_released {
-            return Seen::Free;
+            return Seen::Free(row);
         }
         if row.expires_at <= now && row.owner.id != self.me.id {
-            return Seen::Expired;
+            return Seen::Expired(row);
         }
         let is_dead =
             members.iter().any(|member| member.owner.id == row.owner.id && member.standing == Standing::Dead);
         if is_dead { Seen::Dead(row) } else { Seen::Owned(row) }
     }
 
-    fn show_all(&self, seen: &[Seen<'_>]) {
+    fn learn_all(&self, seen: &[Seen<'_>]) {
         for (shard, seen) in (0..).map(ShardId).zip(seen) {
-            match seen {
-                Seen::Owned(row) if row.owner.id == self.me.id => {}
-                Seen::Owned(row) => self.show(shard, Some((row.epoch, Arc::new(row.owner.clone())))),
-                Seen::Never | Seen::Free | Seen::Expired | Seen::Dead(_) => self.show(shard, None),
-            }
+            self.learn(shard, |known| match seen {
+                Seen::Never => Learned::Known,
+                Seen::Owned(row) => known.read(shard, row.epoch, Arc::new(row.owner.clone())),
+                Seen::Free(row) | Seen::Expired(row) | Seen::Dead(row) => known.ended(shard, row.epoch),
+            });
         }
     }
 
-    fn show(&self, shard: ShardId, owner: Option<(Epoch, Arc<Owner>)>) {
-        if owner.as_ref().is_some_and(|(_, owner)| owner.id == self.me.id) {
-            return;
+    fn learn(&self, shard: ShardId, learn: impl FnOnce(&mut Routes<Arc<Owner>>) -> Learned) {
+        if learn(&mut lock(&self.hints.0.known)) == Learned::News {
+            // The supervisor outlives this task.
+            let _lives = self.supervisor.send_message(Message::Rerouted(shard));
         }
-        // The supervisor outlives this task.
-        let _lives = self.supervisor.send_message(Message::Known(shard, owner));
     }
 
     /// The names of the nodes that may have shards.
@@ -191,9 +202,9 @@ impl Steward {
                     }
                     continue;
                 }
-                Seen::Never | Seen::Free => Claim::Free,
-                Seen::Expired if !self.leases.may_acquire(Row::Owned) => continue,
-                Seen::Expired => Claim::Free,
+                Seen::Never | Seen::Free(_) => Claim::Free,
+                Seen::Expired(_) | Seen::Dead(_) if !self.leases.may_take() => continue,
+                Seen::Expired(_) => Claim::Free,
                 Seen::Dead(row) => Claim::FromDead(row.epoch, row.owner.id),
             };
             if adopted.contains(&shard) || memory.is_old_orphan(shard, self.ttl) {
@@ -233,8 +244,8 @@ impl Steward {
 /// A shard's lease, judged.
 enum Seen<'a> {
     Never,
-    Free,
-    Expired,
+    Free(&'a LeaseRow),
+    Expired(&'a LeaseRow),
     Dead(&'a LeaseRow),
     Owned(&'a LeaseRow),
 }
@@ -244,7 +255,7 @@ impl Seen<'_> {
     fn owner(&self) -> Option<&str> {
         match self {
             Seen::Owned(row) => Some(&row.owner.node),
-            Seen::Never | Seen::Free | Seen::Expired | Seen::Dead(_) => None,
+            Seen::Never | Seen::Free(_) | Seen::Expired(_) | Seen::Dead(_) => None,
         }
     }
 }

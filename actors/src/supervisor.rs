@@ -24,6 +24,7 @@ use crate::peers::Peers;
 use crate::ports::Owner;
 use crate::restore::{Claim, Ready, Restorer};
 use crate::shard::{self, ShardActor, Start};
+use crate::steward::Hints;
 use crate::writer::Writer;
 
 /// A shard that served for so long has no failures to answer for.
@@ -34,8 +35,8 @@ pub enum Message {
     Take(ShardId, Claim),
     /// A restore is over. Nothing: the shard is somebody else's.
     Ready(ShardId, Option<Ready>),
-    /// Whose the shards are that are not here; nobody's without an owner.
-    Known(ShardId, Option<(Epoch, Arc<Owner>)>),
+    /// Somebody else is to be asked about the shard, or nobody.
+    Rerouted(ShardId),
     /// Another node wants to give the shard. Answered with whether it may; whoever takes it in hears then when this
     /// node wants to have it in another way.
     Expect { shard: ShardId, told: mpsc::UnboundedSender<Told>, reply: oneshot::Sender<bool> },
@@ -68,6 +69,7 @@ pub struct Tree {
     pub followers: Arc<Followers>,
     pub metrics: Metrics,
     pub peers: Arc<dyn Peers>,
+    pub hints: Hints,
 }
 
 pub struct State {
@@ -75,8 +77,6 @@ pub struct State {
     me: ActorRef<Message>,
     children: BTreeMap<ShardId, Child>,
     by_actor: HashMap<ActorId, ShardId>,
-    /// Whose the shards were when last heard of.
-    known: BTreeMap<ShardId, (Epoch, Arc<Owner>)>,
     stopping: bool,
 }
 
@@ -104,8 +104,8 @@ impl Actor for Supervisor {
     type Arguments = Tree;
 
     async fn pre_start(&self, me: ActorRef<Message>, tree: Tree) -> Result<State, ActorProcessingErr> {
-        let (children, by_actor, known) = Default::default();
-        Ok(State { tree, me, children, by_actor, known, stopping: false })
+        let (children, by_actor) = Default::default();
+        Ok(State { tree, me, children, by_actor, stopping: false })
     }
 
     async fn handle(
@@ -118,7 +118,11 @@ impl Actor for Supervisor {
             Message::Take(shard, claim) => state.take(shard, claim),
             Message::Ready(shard, Some(ready)) => state.serve(shard, ready).await,
             Message::Ready(shard, None) => state.is_elsewhere(shard),
-            Message::Known(shard, owner) => state.learn(shard, owner),
+            Message::Rerouted(shard) => {
+                if !state.children.contains_key(&shard) {
+                    state.show_owner(shard);
+                }
+            }
             Message::Expect { shard, told, reply } => {
                 // Whoever asked may have given up.
                 let _waits = reply.send(state.expect(shard, told));
@@ -196,26 +200,12 @@ impl State {
         self.show_owner(shard);
     }
 
-    fn learn(&mut self, shard: ShardId, owner: Option<(Epoch, Arc<Owner>)>) {
-        match owner {
-            // News may come in any order.
-            Some((epoch, _)) if self.known.get(&shard).is_some_and(|(known, _)| *known > epoch) => return,
-            Some(owner) => drop(self.known.insert(shard, owner)),
-            None => drop(self.known.remove(&shard)),
-        }
-        if !self.children.contains_key(&shard) {
-            self.show_owner(shard);
-        }
-    }
-
     fn show_owner(&self, shard: ShardId) {
-        self.show(
-            shard,
-            match self.known.get(&shard) {
-                Some((epoch, owner)) => Route::Elsewhere { epoch: *epoch, owner: owner.clone() },
-                None => Route::Starting,
-            },
-        );
+        let me = self.tree.restorer.ledger.me().id;
+        // What the ledger says is this node's is about to be brought up, or is lost already.
+        let elsewhere = self.tree.hints.owner(shard).filter(|(_, owner)| owner.id != me);
+        let route = elsewhere.map(|(epoch, owner)| Route::Elsewhere { epoch, owner });
+        self.show(shard, route.unwrap_or(Route::Starting));
     }
 
     fn expect(&mut self, shard: ShardId, told: mpsc::UnboundedSender<Told>) -> bool {
@@ -330,7 +320,8 @@ impl State {
         self.children.remove(&shard);
         self.close(shard, epoch);
         let door = self.door(shard).actor();
-        self.learn(shard, Some((next, to)));
+        self.tree.hints.gave(shard, next, to);
+        self.show_owner(shard);
         // Behind everything that was sent before the door showed the new owner.
         if let Some(actor) = door {
             let _lives = actor.send_message(shard::Message::Retire);

@@ -137,6 +137,7 @@ impl System {
         let pulse = tokio::spawn(hub.clone().run()).abort_handle();
         let followers = Arc::new(Followers::default());
         let restorer = options.restorer(&mirror, &clock, &leases);
+        let (hints, moves) = (Hints::default(), Moves::new(doors.clone(), peers.clone()));
         let tree = Tree {
             restorer: restorer.clone(),
             peers: peers.clone(),
@@ -146,11 +147,11 @@ impl System {
             hub: hub.clone(),
             followers: followers.clone(),
             metrics: metrics.clone(),
+            hints: hints.clone(),
         };
         let (supervisor, _) = Supervisor::spawn(None, Supervisor, tree)
             .await
             .map_err(|error| StartError::Supervisor(error.to_string()))?;
-        let (hints, moves) = (Hints::default(), Moves::new(doors.clone(), peers.clone()));
         let renewal = Renewal {
             ledger: ledger.clone(),
             leases: leases.clone(),

@@ -19,12 +19,6 @@ impl ScopedKey {
         Self(key.0 ^ scope(user))
     }
 
-    /// The key that `user` would have to bring for it to be this one.
-    #[must_use]
-    pub const fn of_user(self, user: UserId) -> RequestKey {
-        RequestKey(self.0 ^ scope(user))
-    }
-
     /// Where it sorts in an index.
     #[must_use]
     pub const fn hash(self) -> u64 {

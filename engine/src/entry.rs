@@ -146,7 +146,8 @@ pub struct Restored {
     pub reservations: Vec<Reservation>,
     /// Events inside the horizon that answered a request, oldest first.
     pub answered: Vec<Answered>,
-    /// From the mirror. Those that clash with the ledger, or have run out, are ignored.
+    /// From the mirror, or from the old owner of a shard that moves. Those that clash with the ledger, or have run
+    /// out, are ignored, but for seats they refuse to their users: see `Shard::carry`.
     pub soft_locks: Vec<SoftLock>,
     pub head: ChainHead,
     /// When the newest event happened; the shard's time does not start below it.

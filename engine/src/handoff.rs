@@ -6,7 +6,7 @@
 //!   Preparing   ── warm up ─────────────────────────────────────────▶  Warming: plans, connections
 //!   Flushing    ◀───────────────────────────────────────────── ready   Waiting
 //!     parks commands; waits until every entry is durable
-//!   Copying     ── state of epoch e ────────────────────────────────▶
+//!   Copying     ── what the ledger has not ─────────────────────────▶   reads the ledger
 //!   HandingOver ◀─────────────────────────────────────────── holding   Holding: the state, frozen
 //!     ── epoch = e + 1, owner = new ──▶ row e+1
 //!   Moved       ── parked commands, in order ──────────────────────▶   renews under e + 1: a row

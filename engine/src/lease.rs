@@ -24,12 +24,14 @@ use crate::ids::{Epoch, ShardId};
 use crate::time::{Moment, Span};
 
 pub use evidence::{Evidence, Knock, LedgerSessions, PeerSession};
-pub use heartbeats::{Heartbeats, Row};
-pub use reach::{Reach, Report, clicks_until};
+pub use heartbeats::Heartbeats;
+pub use reach::Report;
+pub use timeline::Timeline;
 
 mod evidence;
 mod heartbeats;
 mod reach;
+mod timeline;
 
 /// A deadline that is past for ever: the shard is lost, or raised to another epoch.
 pub const LOST: Moment = Moment(0);
@@ -141,16 +143,17 @@ impl Leases {
         renewed
     }
 
-    /// Somebody said something about the ledger: clicks go on until then, in every lease that has not run
-    /// out yet. The deadlines that hold from now on, of every lease.
+    /// This is what the nodes say about the ledger now, this one first: clicks go on accordingly, in every lease
+    /// that has not run out yet. The deadlines that hold from now on, of every lease.
     ///
     /// Only an unbroken chain of reports carries a lease past its deadline. Once it has run out, nothing
     /// but a renewal brings it back: in the gap a node that reached the ledger may have taken the shard,
     /// and be cut off from it since like everybody else. A node without peers has nobody to fear.
-    pub fn go_on(&mut self, now: Moment, reach: &Reach) -> Vec<(ShardId, Epoch, Moment)> {
-        let until = reach.clicks_until().unwrap_or(LOST);
+    pub fn go_on(&mut self, now: Moment, reports: &[Report]) -> Vec<(ShardId, Epoch, Moment)> {
+        let until = reach::clicks_until(reports, self.terms.renew).unwrap_or(LOST);
+        let is_alone = reports.len() == 1;
         for held in self.held.values_mut() {
-            let unbroken = allows(held.until(), now) || reach.is_alone();
+            let unbroken = allows(held.until(), now) || is_alone;
             held.goes_on = if unbroken { until } else { LOST };
         }
         self.held.iter().map(|(shard, held)| (*shard, held.epoch, held.until())).collect()
@@ -163,8 +166,7 @@ impl Leases {
     }
 
     /// In which epoch this node believes to own the shard.
-    #[must_use]
-    pub fn epoch(&self, shard: ShardId) -> Option<Epoch> {
+    fn epoch(&self, shard: ShardId) -> Option<Epoch> {
         self.held.get(&shard).map(|held| held.epoch)
     }
 
@@ -221,15 +223,8 @@ mod tests {
     fn while_the_ledger_is_away_a_lease_goes_on_until_the_chain_of_reports_breaks() {
         let mut leases = Leases::new(Terms::default());
         leases.granted(A, Epoch(1), START);
-        let mut reach = Reach::new(Terms::default().renew, 1);
-        let mut told = |leases: &mut Leases, millis, mine: Report, peers: Report| {
-            if mine == Report::Reaches {
-                reach.answered();
-            } else {
-                reach.failed(after(millis));
-            }
-            reach.told(0, peers);
-            leases.go_on(after(millis), &reach)
+        let told = |leases: &mut Leases, millis, mine: Report, peers: Report| {
+            leases.go_on(after(millis), &[mine, peers])
         };
         let away = |millis| Report::Away(after(millis));
         let until = |millis| vec![(A, Epoch(1), after(millis))];
@@ -249,14 +244,11 @@ mod tests {
     fn alone_a_lease_goes_on_after_a_gap_unless_it_is_lost() {
         let mut leases = Leases::new(Terms::default());
         leases.granted(A, Epoch(1), START);
-        let mut reach = Reach::new(Terms::default().renew, 0);
-        reach.failed(after(9_000));
-        assert_eq!(leases.go_on(after(9_000), &reach), [(A, Epoch(1), after(10_500))]);
-        reach.answered();
-        assert_eq!(leases.go_on(after(9_500), &reach), [(A, Epoch(1), after(4_000))]);
+        let away = |millis| [Report::Away(after(millis))];
+        assert_eq!(leases.go_on(after(9_000), &away(9_000)), [(A, Epoch(1), after(10_500))]);
+        assert_eq!(leases.go_on(after(9_500), &[Report::Reaches]), [(A, Epoch(1), after(4_000))]);
         assert_eq!(leases.renewed(after(9_500), &leases.held(), &[]).lost, [(A, Epoch(1))]);
-        reach.failed(after(9_600));
-        assert_eq!((leases.go_on(after(9_600), &reach), leases.deadline(A, Epoch(1))), (vec![], LOST));
+        assert_eq!((leases.go_on(after(9_600), &away(9_600)), leases.deadline(A, Epoch(1))), (vec![], LOST));
     }
 
     #[test]

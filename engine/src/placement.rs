@@ -32,20 +32,9 @@ pub struct Move {
     pub to: String,
 }
 
-/// Where each of `shards` shards belongs when nobody owns any: indices into `nodes`, whose order does not
-/// matter. Empty without nodes.
-#[must_use]
-pub fn place(shards: u16, nodes: &[&str]) -> Vec<usize> {
-    assign(&vec![None; shards.into()], nodes)
-}
-
 /// Where each shard belongs, given where it is: indices into `nodes`. Every node gets the even share,
 /// rounded down or up, and as few shards as possible change hands. Empty without nodes.
-///
-/// `owners[i]` is the name of the node with a live lease on shard i, and `nodes` are those that may own
-/// shards. An owner that is not among them is draining: all its shards belong elsewhere.
-#[must_use]
-pub fn assign(owners: &[Option<&str>], nodes: &[&str]) -> Vec<usize> {
+fn assign(owners: &[Option<&str>], nodes: &[&str]) -> Vec<usize> {
     if nodes.is_empty() {
         return Vec::new();
     }
@@ -78,8 +67,10 @@ pub fn assign(owners: &[Option<&str>], nodes: &[&str]) -> Vec<usize> {
     places.into_iter().flatten().collect()
 }
 
-/// The shards that should change hands, by shard: those whose owner has more than its share, or is
-/// draining. The arguments are those of [`assign`].
+/// The shards that should change hands, by shard: those whose owner has more than its share, or is draining.
+///
+/// `owners[i]` is the name of the node with a live lease on shard i, and `nodes` are those that may own
+/// shards. An owner that is not among them is draining: all its shards belong elsewhere.
 #[must_use]
 pub fn plan(owners: &[Option<&str>], nodes: &[&str]) -> Vec<Move> {
     let wished = (0..).zip(owners).zip(assign(owners, nodes));
@@ -91,7 +82,7 @@ pub fn plan(owners: &[Option<&str>], nodes: &[&str]) -> Vec<Move> {
         .collect()
 }
 
-/// The shards without an owner that `node` should take. The arguments are those of [`assign`].
+/// The shards without an owner that `node` should take. The arguments are those of [`plan`].
 #[must_use]
 pub fn adopt(owners: &[Option<&str>], nodes: &[&str], node: &str) -> Vec<ShardId> {
     let wished = (0..).zip(owners).zip(assign(owners, nodes));
@@ -153,6 +144,11 @@ mod tests {
     use super::*;
 
     const NAMES: [&str; 8] = ["a", "b", "c", "node-1", "node-2", "node-3", "berlin", "seoul"];
+
+    /// Where each shard belongs when nobody owns any.
+    fn place(shards: u16, nodes: &[&str]) -> Vec<usize> {
+        assign(&vec![None; shards.into()], nodes)
+    }
 
     fn loads(places: &[usize], nodes: usize) -> Vec<usize> {
         (0..nodes).map(|node| places.iter().filter(|place| **place == node).count()).collect()

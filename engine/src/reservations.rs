@@ -8,7 +8,7 @@ use crate::reservation::Reservation;
 const CHUNK: usize = 1_024;
 
 /// A reservation and the entry about it that is on its way to the ledger.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Held {
     /// As the ledger has it; for one that is being created, as it will have it.
     pub row: Reservation,
@@ -58,14 +58,14 @@ impl Held {
 }
 
 /// By handle and by id.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Reservations {
     slots: Slots,
     free: Vec<u32>,
     index: Index,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Slots(Vec<Vec<Option<Held>>>);
 
 impl Slots {

@@ -1,11 +1,12 @@
 //! What a node knows of who owns each shard.
 //!
-//! These are hints. They come from anywhere (the ledger, a peer's broadcast, a `NotOwner` in an answer)
-//! and in any order; what orders them is the epoch, which only the ledger increments. A wrong hint costs a
-//! hop, never a seat: whoever is asked looks at its own lease.
+//! It *hears* of owners from peers, who say what they serve or whom they gave a shard, and in the answers of
+//! those who were asked in vain; that comes in any order, and what orders it is the epoch, which only the
+//! ledger increments. And it *reads* the leases themselves, which alone say that one has ended, and that one
+//! which had ended lives again: an owner that was late renews in the same epoch. Both are hints. A wrong one
+//! costs a hop, never a seat: whoever is asked looks at its own lease.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use crate::ids::{Epoch, ShardId};
 
@@ -19,7 +20,7 @@ pub struct Routes<O> {
 #[derive(Clone, Debug)]
 struct Hint<O> {
     epoch: Epoch,
-    /// `None` when the owner of this epoch gave the shard back.
+    /// `None` once the lease of this epoch has ended.
     owner: Option<O>,
 }
 
@@ -33,60 +34,32 @@ pub enum Learned {
     Stale,
 }
 
-/// Two owners in one epoch: somebody has a bug, since the ledger counts a new epoch for each owner.
-/// The route is as it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TwoOwners<O> {
-    pub shard: ShardId,
-    pub epoch: Epoch,
-    pub known: O,
-    pub claimed: O,
-}
-
-impl<O: fmt::Debug> fmt::Display for TwoOwners<O> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { shard, epoch, known, claimed } = self;
-        write!(f, "shard {shard} has two owners in epoch {epoch}: {known:?} and {claimed:?}")
-    }
-}
-
-impl<O: fmt::Debug> std::error::Error for TwoOwners<O> {}
-
 impl<O> Default for Routes<O> {
     fn default() -> Self {
         Self { shards: BTreeMap::new() }
     }
 }
 
-impl<O: Clone + Eq> Routes<O> {
-    /// `owner` has, or had, the shard in `epoch`.
-    ///
-    /// # Errors
-    /// Somebody else is known to have it in the same epoch.
-    pub fn learn(&mut self, shard: ShardId, epoch: Epoch, owner: O) -> Result<Learned, TwoOwners<O>> {
-        if let Some(hint) = self.shards.get(&shard).filter(|hint| hint.epoch >= epoch) {
-            return match &hint.owner {
-                Some(known) if hint.epoch == epoch && *known != owner => {
-                    Err(TwoOwners { shard, epoch, known: known.clone(), claimed: owner })
-                }
-                Some(_) if hint.epoch == epoch => Ok(Learned::Known),
-                _ => Ok(Learned::Stale),
-            };
+impl<O: Eq> Routes<O> {
+    /// Somebody says that `owner` has, or had, the shard in `epoch`. What was read of that epoch knows better.
+    pub fn heard(&mut self, shard: ShardId, epoch: Epoch, owner: O) -> Learned {
+        match self.shards.get(&shard) {
+            Some(known) if known.epoch == epoch && known.owner.as_ref() == Some(&owner) => Learned::Known,
+            Some(known) if known.epoch >= epoch => Learned::Stale,
+            _ => self.turn(shard, epoch, Some(owner)),
         }
-        self.shards.insert(shard, Hint { epoch, owner: Some(owner) });
-        Ok(Learned::News)
     }
 
-    /// The owner of `epoch` has the shard no more, and nobody is known to have it since.
-    pub fn released(&mut self, shard: ShardId, epoch: Epoch) -> Learned {
-        match self.shards.get(&shard) {
-            Some(hint) if hint.epoch > epoch => Learned::Stale,
-            Some(hint) if hint.epoch == epoch && hint.owner.is_none() => Learned::Known,
-            _ => {
-                self.shards.insert(shard, Hint { epoch, owner: None });
-                Learned::News
-            }
-        }
+    /// The ledger says that `owner` has the shard in `epoch`, by a lease that has not run out. Readings come in
+    /// the order in which they were made.
+    pub fn read(&mut self, shard: ShardId, epoch: Epoch, owner: O) -> Learned {
+        self.reads(shard, epoch, Some(owner))
+    }
+
+    /// The ledger says that the newest lease of the shard is that of `epoch`, and it has run out, or was given
+    /// back; or its owner is known to be dead. Nobody is to be asked.
+    pub fn ended(&mut self, shard: ShardId, epoch: Epoch) -> Learned {
+        self.reads(shard, epoch, None)
     }
 
     /// Whom to ask about the shard, and the epoch in which it was the owner.
@@ -96,57 +69,67 @@ impl<O: Clone + Eq> Routes<O> {
         Some((hint.epoch, hint.owner.as_ref()?))
     }
 
-    /// Every shard whose owner is known.
-    pub fn iter(&self) -> impl Iterator<Item = (ShardId, Epoch, &O)> + '_ {
-        let known = self.shards.iter();
-        known.filter_map(|(shard, hint)| Some((*shard, hint.epoch, hint.owner.as_ref()?)))
+    fn reads(&mut self, shard: ShardId, epoch: Epoch, owner: Option<O>) -> Learned {
+        match self.shards.get(&shard) {
+            Some(known) if known.epoch > epoch => Learned::Stale,
+            Some(known) if known.epoch == epoch && known.owner == owner => Learned::Known,
+            _ => self.turn(shard, epoch, owner),
+        }
+    }
+
+    fn turn(&mut self, shard: ShardId, epoch: Epoch, owner: Option<O>) -> Learned {
+        self.shards.insert(shard, Hint { epoch, owner });
+        Learned::News
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::Learned::{Known, News, Stale};
     use super::*;
 
     const S: ShardId = ShardId(3);
 
     #[test]
-    fn the_newest_epoch_wins_whatever_comes_when() {
+    fn the_newest_epoch_wins_whatever_is_heard_when() {
         let mut routes = Routes::default();
         assert_eq!(routes.owner(S), None);
-        assert_eq!(routes.learn(S, Epoch(4), "a"), Ok(Learned::News));
-        assert_eq!(routes.learn(S, Epoch(4), "a"), Ok(Learned::Known));
-        assert_eq!(routes.learn(S, Epoch(6), "b"), Ok(Learned::News));
-        assert_eq!(routes.learn(S, Epoch(5), "c"), Ok(Learned::Stale));
-        assert_eq!(routes.learn(S, Epoch(4), "d"), Ok(Learned::Stale), "too old to be a contradiction");
+        assert_eq!(routes.heard(S, Epoch(4), "a"), News);
+        assert_eq!(routes.heard(S, Epoch(4), "a"), Known);
+        assert_eq!(routes.read(S, Epoch(4), "a"), Known);
+        assert_eq!(routes.heard(S, Epoch(6), "b"), News);
+        assert_eq!(routes.heard(S, Epoch(5), "c"), Stale);
+        assert_eq!(routes.read(S, Epoch(4), "a"), Stale, "a reading from before");
         assert_eq!(routes.owner(S), Some((Epoch(6), &"b")));
-        assert_eq!(routes.iter().collect::<Vec<_>>(), [(S, Epoch(6), &"b")]);
         assert_eq!(routes.owner(ShardId(4)), None);
     }
 
     #[test]
-    fn what_was_given_back_is_not_revived_by_a_late_hint() {
+    fn a_lease_that_ended_is_revived_by_a_reading_and_by_nothing_heard() {
         let mut routes = Routes::default();
-        assert_eq!(routes.learn(S, Epoch(4), "a"), Ok(Learned::News));
-        assert_eq!(routes.released(S, Epoch(3)), Learned::Stale);
+        assert_eq!(routes.read(S, Epoch(4), "a"), News);
+        assert_eq!(routes.ended(S, Epoch(3)), Stale);
         assert_eq!(routes.owner(S), Some((Epoch(4), &"a")));
-        assert_eq!(routes.released(S, Epoch(4)), Learned::News);
-        assert_eq!(routes.released(S, Epoch(4)), Learned::Known);
-        assert_eq!(routes.learn(S, Epoch(4), "a"), Ok(Learned::Stale));
+        assert_eq!(routes.ended(S, Epoch(4)), News);
+        assert_eq!(routes.ended(S, Epoch(4)), Known);
+        assert_eq!(routes.heard(S, Epoch(4), "a"), Stale, "said before it ended");
         assert_eq!(routes.owner(S), None);
-        assert_eq!(routes.iter().count(), 0);
-        assert_eq!(routes.learn(S, Epoch(5), "b"), Ok(Learned::News));
-        // News of an end that comes before the news of its beginning.
-        assert_eq!(routes.released(S, Epoch(8)), Learned::News);
-        assert_eq!(routes.learn(S, Epoch(8), "c"), Ok(Learned::Stale));
+        assert_eq!(routes.read(S, Epoch(4), "a"), News, "it was late, and has renewed");
+        assert_eq!(routes.owner(S), Some((Epoch(4), &"a")));
+        assert_eq!(routes.ended(S, Epoch(4)), News);
+        assert_eq!(routes.heard(S, Epoch(5), "b"), News);
+        // The end of one whose beginning was never heard of.
+        assert_eq!(routes.ended(S, Epoch(8)), News);
+        assert_eq!(routes.heard(S, Epoch(8), "c"), Stale);
     }
 
+    /// The ledger gives an epoch to one owner; one that failed over may have forgotten the first.
     #[test]
-    fn two_owners_in_one_epoch_are_a_bug() {
+    fn of_two_owners_in_one_epoch_the_ledgers_counts() {
         let mut routes = Routes::default();
-        assert_eq!(routes.learn(S, Epoch(4), "a"), Ok(Learned::News));
-        let bug = routes.learn(S, Epoch(4), "b").unwrap_err();
-        assert_eq!(bug, TwoOwners { shard: S, epoch: Epoch(4), known: "a", claimed: "b" });
-        assert_eq!(bug.to_string(), r#"shard 3 has two owners in epoch 4: "a" and "b""#);
-        assert_eq!(routes.owner(S), Some((Epoch(4), &"a")));
+        assert_eq!(routes.heard(S, Epoch(4), "a"), News);
+        assert_eq!(routes.heard(S, Epoch(4), "b"), Stale);
+        assert_eq!(routes.read(S, Epoch(4), "b"), News);
+        assert_eq!(routes.owner(S), Some((Epoch(4), &"b")));
     }
 }

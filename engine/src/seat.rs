@@ -131,7 +131,16 @@ impl Seat {
     /// Whether the seat is free, but not for this user yet.
     #[must_use]
     pub fn is_refused_to(&self, user: UserId, now: Time) -> bool {
-        self.phase == Phase::Available && self.who == user.0 && self.until > now
+        self.refusal().is_some_and(|(refused, until)| refused == user && until > now)
+    }
+
+    /// To whom a free seat is refused, and until when.
+    #[must_use]
+    pub const fn refusal(&self) -> Option<(UserId, Time)> {
+        match self.phase {
+            Phase::Available if self.who != 0 => Some((UserId(self.who), self.until)),
+            _ => None,
+        }
     }
 
     pub fn select(&mut self, user: UserId, first_at: Time, until: Time) {
@@ -150,9 +159,10 @@ impl Seat {
         *self = Self { who: self.who, until, ..Self::available(self.option, self.category) };
     }
 
-    /// Refuses a free seat to whom another record of it refused it.
-    pub const fn keep_refusal(&mut self, from: &Self) {
-        (self.who, self.until) = (from.who, from.until);
+    /// Refuses a free seat to a user until then.
+    pub fn refuse(&mut self, user: UserId, until: Time) {
+        debug_assert!(self.phase == Phase::Available);
+        (self.who, self.until) = (user.0, until);
     }
 
     /// Gives the seat to a reservation whose entry is on its way. The TTL stops.

@@ -30,7 +30,7 @@ pub use views::{Load, OptionView};
 mod admin;
 mod best;
 mod block;
-mod copy;
+mod carry;
 mod digest;
 mod ended;
 mod expire;
@@ -44,7 +44,7 @@ mod transition;
 mod views;
 
 /// The seats of some concerts, and everything that is being done about them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Shard {
     id: ShardId,
     epoch: Epoch,
@@ -75,7 +75,7 @@ pub struct Shard {
     holds: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct OptionState {
     id: OptionId,
     /// The concert's index in the shard.
@@ -89,7 +89,7 @@ struct OptionState {
     feed_seq: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct ConcertState {
     id: ConcertId,
     policy: Policy,

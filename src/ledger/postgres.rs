@@ -14,7 +14,6 @@ use uuid::Uuid;
 
 use self::connect::Connector;
 pub use self::error::OpenError;
-use self::grants::Grants;
 pub use self::open::{Migrated, migrate};
 use self::sessions::Sessions;
 use super::plans::PlanCache;
@@ -24,7 +23,6 @@ mod append;
 mod catalogue;
 mod connect;
 mod error;
-mod grants;
 mod lease;
 mod load;
 mod moves;
@@ -63,7 +61,6 @@ pub struct PgLedger {
     control: Sessions,
     readers: Sessions,
     plans: PlanCache,
-    grants: Grants,
 }
 
 /// Restores read rows and log at once; the rest is for audits and requests.
@@ -90,7 +87,6 @@ impl PgLedger {
             control: sessions(CONTROLS),
             readers: sessions(READERS),
             plans: PlanCache::default(),
-            grants: Grants::default(),
             connector,
             options,
         }

@@ -154,6 +154,8 @@ async fn a_fail_over_that_lost_something_is_survived() {
             break epoch.expect("it is ours");
         }
     };
+    let forgotten = ShardId(if shard.0 == 0 { 1 } else { 0 });
+    assert_eq!(sale.store.acquire(forgotten).await.unwrap(), Some(Epoch(1)));
     let before = sale.chain.head;
     let row = sale.chain.reservation(&hold(&sale.imported, 1, 42, &[1]));
     sale.chain.applied(&sale.store, vec![row]).await;
@@ -169,6 +171,8 @@ async fn a_fail_over_that_lost_something_is_survived() {
     let later = PgLedger::open(PgOptions { owner: OWNER + 1, ..world.options() }).await.unwrap();
     let later: Arc<dyn Store> = later;
     assert_eq!(later.acquire(shard).await.unwrap(), Some(Epoch(sale.chain.epoch.0 + 1)));
+    // Nor does it give an epoch again of which nothing is left.
+    assert_eq!(later.acquire(forgotten).await.unwrap(), Some(Epoch(1_000_001)));
 }
 
 /// The receiver of a shard did not acquire it, and knows all the same that its epoch ended with the timeline.

@@ -140,18 +140,13 @@ impl Serving {
         match order {
             // What is parked from now on the machine knows; that all is durable the next message says.
             Order::Flush => drop(self.me.send_message(Message::MoveTick(moving.machine.attempt()))),
-            Order::Copy => drop(tokio::spawn(errand.copy(self.all_soft_locks()))),
+            Order::Copy => drop(tokio::spawn(errand.copy(self.start.shard.carry()))),
             Order::Warm => drop(tokio::spawn(errand.warm())),
             Order::HandOver => drop(tokio::spawn(errand.hand_over())),
             Order::TakeBack => drop(tokio::spawn(errand.take_back())),
             Order::ReadRow => drop(tokio::spawn(errand.read_row())),
             Order::End(_) => {}
         }
-    }
-
-    fn all_soft_locks(&self) -> Vec<SoftLock> {
-        let shard = &self.start.shard;
-        shard.options().flat_map(|view| shard.soft_locks(view.option)).collect()
     }
 
     /// Asks for the machine's next tick. One too many finds nothing to do.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use engine::{Granted, OptionId, Outcome, Refusal, ShardId, Unavailable};
+use actors::handle::ShardStatus;
+use engine::{Epoch, Granted, OptionId, Outcome, Refusal, ShardId, Unavailable};
 use tokio::time::Instant;
 
 use crate::ledger::lock;
@@ -112,6 +113,22 @@ async fn a_node_that_drains_gives_everything_away() {
     }
     assert!(!lock(&world.tables).is_free(ShardId(0)));
     lock(&world.tables).audit();
+}
+
+/// Nobody takes what has run out here: the one node is late, the other takes no shards.
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_was_late_is_found_again_in_the_same_epoch() {
+    let (world, _first) = World::selling(100).await;
+    let second = world.node().await;
+    second.system.moves().drain();
+    let status = || second.handle.statuses().remove(0).1;
+    until("the owner is known", || matches!(status(), ShardStatus::Elsewhere(Epoch(1), _))).await;
+    until("nobody is to be asked", || {
+        lock(&world.tables).run_out();
+        status() == ShardStatus::Starting
+    })
+    .await;
+    until("it has renewed", || matches!(status(), ShardStatus::Elsewhere(Epoch(1), _))).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -119,6 +119,13 @@ impl Tables {
         *lease = Lease::new(Epoch(lease.epoch.0 + 1), u64::MAX);
     }
 
+    /// Every lease has run out.
+    pub fn run_out(&mut self) {
+        for lease in self.leases.values_mut() {
+            lease.expires = Instant::now();
+        }
+    }
+
     /// Every chain is whole, and every active seat has the owner that the events give it.
     pub fn audit(&self) {
         for (shard, events) in &self.events {

@@ -25,7 +25,7 @@ pub enum Phase {
     Preparing,
     /// Commands are parked, entries become durable.
     Flushing,
-    /// The new owner gets the state.
+    /// The new owner gets what the ledger does not have, and reads the rest.
     Copying,
     /// The ledger was asked to change the owner.
     HandingOver,
@@ -102,7 +102,7 @@ pub enum Order {
     Warm,
     /// Give the shard nothing any more but what the ledger answers, and say when it is quiet.
     Flush,
-    /// Send the new owner the state.
+    /// Send the new owner what the ledger does not have: `Shard::carry`.
     Copy,
     /// `epoch + 1` and the new owner into the lease row, `where epoch = e and owner = me`.
     HandOver,

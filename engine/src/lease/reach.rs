@@ -31,75 +31,12 @@ pub enum Report {
 
 /// Until when clicks go on although leases may have run out: for `within` (a renew interval) after the
 /// oldest report, while every node says that the ledger is away.
-#[must_use]
-pub fn clicks_until(reports: &[Report], within: Span) -> Option<Moment> {
+pub(super) fn clicks_until(reports: &[Report], within: Span) -> Option<Moment> {
     let away = |report: &Report| match report {
         Report::Silent | Report::Reaches => None,
         Report::Away(at) => Some(*at + within),
     };
     reports.iter().map(away).min().flatten()
-}
-
-/// What this node knows of who reaches the ledger, with itself as one of the nodes.
-#[derive(Clone, Debug)]
-pub struct Reach {
-    within: Span,
-    /// This node first, then its peers.
-    reports: Vec<Report>,
-    /// Since when this node's own renewals fail.
-    since: Option<Moment>,
-}
-
-impl Reach {
-    /// Nobody has said anything. `peers`: how many other nodes are configured and not released; they are
-    /// named by their index.
-    #[must_use]
-    pub fn new(within: Span, peers: usize) -> Self {
-        Self { within, reports: vec![Report::Silent; peers + 1], since: None }
-    }
-
-    /// This node's renewal has just failed. Whether that is news, to be pushed to the peers.
-    pub fn failed(&mut self, now: Moment) -> bool {
-        self.reports[0] = Report::Away(now);
-        let news = self.since.is_none();
-        self.since.get_or_insert(now);
-        news
-    }
-
-    /// This node's renewal was answered. Since when it had not been: then it is news, to be pushed at once.
-    pub fn answered(&mut self) -> Option<Moment> {
-        self.reports[0] = Report::Reaches;
-        self.since.take()
-    }
-
-    /// What a peer says; nothing happens if there is no such peer.
-    pub fn told(&mut self, peer: usize, report: Report) {
-        if let Some(known) = self.reports.get_mut(peer + 1) {
-            *known = match (*known, report) {
-                // Answers may overtake each other.
-                (Report::Away(known), Report::Away(told)) => Report::Away(known.max(told)),
-                (_, report) => report,
-            };
-        }
-    }
-
-    /// The instant for [`super::Leases::go_on`].
-    #[must_use]
-    pub fn clicks_until(&self) -> Option<Moment> {
-        clicks_until(&self.reports, self.within)
-    }
-
-    /// No other node is configured.
-    #[must_use]
-    pub const fn is_alone(&self) -> bool {
-        self.reports.len() == 1
-    }
-
-    /// Since when this node's renewals fail; `None` while they are answered.
-    #[must_use]
-    pub const fn away_since(&self) -> Option<Moment> {
-        self.since
-    }
 }
 
 #[cfg(test)]
@@ -129,25 +66,5 @@ mod tests {
         for (what, reports, expected) in rows {
             assert_eq!(clicks_until(reports, RENEW), expected.map(at), "{what}");
         }
-    }
-
-    #[test]
-    fn a_report_goes_stale_and_an_answer_ends_it() {
-        let mut reach = Reach::new(RENEW, 1);
-        assert_eq!((reach.clicks_until(), reach.answered()), (None, None));
-        assert!(reach.failed(at(1_000)));
-        assert_eq!(reach.clicks_until(), None, "the peer has not said anything");
-        reach.told(0, Away(at(1_200)));
-        reach.told(7, Reaches);
-        assert_eq!(reach.clicks_until(), Some(at(2_500)));
-        assert!(!reach.failed(at(2_000)), "it is known");
-        assert_eq!(reach.clicks_until(), Some(at(2_700)));
-        reach.told(0, Away(at(1_100)));
-        assert_eq!(reach.clicks_until(), Some(at(2_700)), "an older answer comes late");
-        assert_eq!(reach.away_since(), Some(at(1_000)));
-        reach.told(0, Reaches);
-        assert_eq!(reach.clicks_until(), None);
-        assert_eq!(reach.answered(), Some(at(1_000)));
-        assert_eq!((reach.away_since(), reach.answered()), (None, None));
     }
 }

@@ -137,13 +137,17 @@ impl Shard {
 
     /// The mirror is a hint: whatever clashes with the ledger or has run out is left out, and then this is false.
     pub(super) fn restore_soft_lock(&mut self, lock: &SoftLock) -> bool {
+        if lock.expires_at <= self.now {
+            self.restore_refusal(lock);
+            return false;
+        }
         let Some(index) = self.find_option(lock.option) else { return false };
         let state = self.option(index);
         let concert = state.concert;
         let is_free = lock.seat.0 < state.layout.seat_count() && state.adjacency.is_free(lock.seat);
         let on_sale = state.status == OptionStatus::OnSale;
         let has_room = self.users.lock_count(lock.user, concert) < SOFT_LOCKS_PER_USER;
-        if !is_free || !on_sale || !has_room || lock.expires_at <= self.now {
+        if !is_free || !on_sale || !has_room {
             return false;
         }
         let seat = SeatRef(state.base + lock.seat.0);

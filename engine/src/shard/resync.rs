@@ -145,10 +145,10 @@ impl Shard {
     /// A user who had a seat for as long as one may must still let others have a chance first.
     fn keep_refusals(&self, ledger: &mut Self) {
         for (_, place, other) in self.common_seats(ledger) {
-            if self.seats[place].phase() == Phase::Available
+            if let Some((user, until)) = self.seats[place].refusal()
                 && ledger.seats[other].phase() == Phase::Available
             {
-                ledger.seats[other].keep_refusal(&self.seats[place]);
+                ledger.seats[other].refuse(user, until);
             }
         }
     }

@@ -142,7 +142,7 @@ impl Shard {
         }
     }
 
-    fn seats_of(&self, option: OptionId) -> &[Seat] {
+    pub(super) fn seats_of(&self, option: OptionId) -> &[Seat] {
         self.find_option(option).map_or(&[], |index| {
             let state = self.option(index);
             &self.seats[state.base as usize..][..state.layout.seat_count() as usize]

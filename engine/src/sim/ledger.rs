@@ -44,7 +44,7 @@ pub enum Call {
 }
 
 /// The durable truth of one shard.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Ledger {
     pub epoch: Epoch,
     pub head: ChainHead,
@@ -76,7 +76,12 @@ impl Ledger {
 
     /// The next owner's epoch; what older ones have in flight is fenced from now on.
     pub fn acquire(&mut self) -> Epoch {
-        self.epoch = Epoch(self.epoch.0 + 1);
+        self.acquire_above(self.epoch)
+    }
+
+    /// The same, in an epoch that is above that one too.
+    pub fn acquire_above(&mut self, floor: Epoch) -> Epoch {
+        self.epoch = Epoch(self.epoch.max(floor).0 + 1);
         if let Some(tape) = &mut self.tape {
             tape.push(Call::Acquire(self.epoch));
         }
@@ -130,6 +135,13 @@ impl Ledger {
             self.by_key.insert((entry.caller, mark.key), self.events.len());
         }
         self.events.push(Event { epoch, head: self.head, entry: entry.clone() });
+    }
+
+    /// Whether the chain goes through that head.
+    #[must_use]
+    pub fn holds(&self, head: ChainHead) -> bool {
+        let seq = usize::try_from(head.event_seq).unwrap_or(usize::MAX);
+        seq == 0 || self.events.get(seq - 1).is_some_and(|event| event.head == head)
     }
 
     /// Where the chain stood after this entry, if it is durable.

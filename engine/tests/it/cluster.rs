@@ -18,6 +18,9 @@ fn seeds_are_clean_and_meet_every_misfortune() {
     }
     let met = [
         "ACQUIRED",
+        "TAKEN FROM DEAD",
+        "RECLAIMED",
+        "TAKEN ANEW",
         "RAISED",
         "ORPHAN",
         "LEASE LOST",
@@ -40,6 +43,16 @@ fn seeds_are_clean_and_meet_every_misfortune() {
         "CUT",
         "OUTAGE",
         "WIPED",
+        "KNOWN DEAD",
+        "LOOKALIKE",
+        "LOOKS DEAD",
+        "FAREWELL",
+        "RELEASED",
+        "UNFLUSHED",
+        "FAIL-OVER",
+        "FAIL-OVER WITH LOSS",
+        "BEGINS ANEW",
+        "DECIDED BEFORE IT KNEW",
     ];
     let missed: Vec<_> = met.into_iter().filter(|came| coverage.of(came) == 0).collect();
     assert!(missed.is_empty(), "never met: {missed:?}");
@@ -56,19 +69,30 @@ fn a_seed_gives_the_same_run_every_time() {
 #[test]
 fn every_planted_bug_is_found() {
     let seeds = [
-        (Canary::FenceNotChecked, 71),
-        (Canary::DeadlineNotChecked, 4),
-        (Canary::DeadlineFromTheAnswer, 259),
-        (Canary::AcquireDoesNotWait, 20),
-        (Canary::AcquireAtOnce, 387),
+        (Canary::FenceNotChecked, 64),
+        (Canary::DeadlineNotChecked, 3),
+        (Canary::DeadlineFromTheAnswer, 99),
+        (Canary::AcquireDoesNotWait, 2),
+        (Canary::AcquireAtOnce, 2_380),
         (Canary::SilenceIsAway, 14),
-        (Canary::HandOverWithFreeWindow, 3),
-        (Canary::UnknownIsFailure, 97),
-        (Canary::StaleStateServed, 972),
-        (Canary::AttemptsNotTold, 5_842),
-        (Canary::ParkedDropped, 5),
-        (Canary::ParkedReordered, 5),
+        (Canary::HandOverWithFreeWindow, 418),
+        (Canary::UnknownIsFailure, 1),
+        (Canary::StaleStateServed, 6_188),
+        (Canary::AttemptsNotTold, 5_405),
+        (Canary::ParkedDropped, 4),
+        (Canary::ParkedReordered, 1),
         (Canary::RouteChangedEarly, 0),
+        (Canary::ReadBeforeQuiet, 4),
+        (Canary::RefusalsForgotten, 4),
+        (Canary::SilenceIsDeath, 48),
+        (Canary::OnePortIsDeath, 67),
+        (Canary::SessionsNotCounted, 33),
+        (Canary::SeenNotCompared, 3_463),
+        (Canary::ReleasedWhileDeciding, 49),
+        (Canary::FailOverUnnoticed, 120),
+        (Canary::EpochsGivenAgain, 269),
+        (Canary::DeadAtOnce, 6_135),
+        (Canary::EndedForGood, 3),
     ];
     assert_eq!(seeds.map(|(canary, _)| canary), Canary::ALL);
     for (canary, seed) in seeds {

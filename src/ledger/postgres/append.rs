@@ -26,7 +26,8 @@ pub(super) async fn append(ledger: &PgLedger, batch: &Batch) -> Result<Answers, 
     let patience = ledger.statement_limit() * 2;
     let written = once!(ledger.writer, patience, session => {
         let generation = session.generation;
-        let over = |(shard, epoch): &(ShardId, Epoch)| ledger.grants.is_over(*shard, *epoch, generation);
+        let timeline = session.timeline;
+        let over = |(_, epoch): &(ShardId, Epoch)| timeline.is_over(*epoch);
         let (dead, living): (Vec<_>, Vec<_>) = batch.fences.iter().copied().partition(over);
         let mut answers = call(session, ledger.options.owner, batch, &living).await?;
         answers.extend(dead.iter().map(|(shard, _)| (*shard, ShardAnswer::Fenced)));

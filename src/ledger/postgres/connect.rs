@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use engine::Span;
+use engine::lease::Timeline;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{ConnectOptions as _, Row as _};
 use tokio::time::timeout;
@@ -36,6 +37,8 @@ pub(super) struct Session {
     pub connection: PgConnection,
     /// The server's process.
     pub pid: i32,
+    /// The server's.
+    pub timeline: Timeline,
     /// Of the [`Connector`] when it was made.
     pub generation: u64,
     age: u64,
@@ -55,8 +58,8 @@ pub(super) struct Connector {
 
 #[derive(Default)]
 struct Known {
-    /// The server's timeline.
-    timeline: String,
+    /// The server's timeline, once there was a session.
+    timeline: Option<Timeline>,
     /// Rises with each new timeline.
     generation: u64,
 }
@@ -116,7 +119,7 @@ impl Connector {
         let pid = row.try_get(0).map_err(ConnectError::Database)?;
         let timeline = primary(&row)?;
         let generation = self.note(timeline);
-        Ok(Session { connection, pid, generation, age })
+        Ok(Session { connection, pid, timeline, generation, age })
     }
 
     /// The server ended a session, as it does with all of them when it stops: those as old are not used again.
@@ -130,26 +133,23 @@ impl Connector {
     }
 
     /// The generation of a server on that timeline.
-    fn note(&self, timeline: String) -> u64 {
+    fn note(&self, timeline: Timeline) -> u64 {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.timeline != timeline {
-            if !known.timeline.is_empty() {
-                known.generation += 1;
-                tracing::error!(
-                    server = self.server,
-                    from = known.timeline,
-                    to = timeline,
-                    "the ledger failed over to another timeline: every shard is taken anew; run `hotseat audit`"
-                );
-            }
-            known.timeline = timeline;
+        if let Some(before) = known.timeline.replace(timeline).filter(|before| *before != timeline) {
+            known.generation += 1;
+            tracing::error!(
+                server = self.server,
+                from = before.0,
+                to = timeline.0,
+                "the ledger failed over to another timeline: every shard is taken anew; run `hotseat audit`"
+            );
         }
         known.generation
     }
 }
 
 /// The timeline, of a primary that we can use.
-fn primary(row: &PgRow) -> Result<String, ConnectError> {
+fn primary(row: &PgRow) -> Result<Timeline, ConnectError> {
     let database = ConnectError::Database;
     let version: i32 = row.try_get(1).map_err(database)?;
     if version < OLDEST {
@@ -161,5 +161,7 @@ fn primary(row: &PgRow) -> Result<String, ConnectError> {
     if row.try_get(3).map_err(database)? {
         return Err(ConnectError::ReadOnly("default_transaction_read_only is on"));
     }
-    row.try_get(4).map_err(database)
+    let timeline: String = row.try_get(4).map_err(database)?;
+    let timeline = u32::from_str_radix(&timeline, 16);
+    timeline.map(Timeline).map_err(|error| database(sqlx::Error::Decode(error.into())))
 }

@@ -27,22 +27,23 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 const NOW: &str = "SELECT ledger_now_v1()";
 
 // Locks before it looks: a writer's `FOR KEY SHARE` is waited for, and what changed meanwhile is looked at again.
-// A statement that a frozen server kept for later does nothing: it knows when it was sent ($8).
+// A statement that a frozen server kept for later does nothing: it knows when it was sent ($8). What is ours under an
+// epoch of an older timeline (up to $9) is over, and there to be taken anew.
 const ACQUIRE: &str = "
 WITH free AS MATERIALIZED (
   SELECT l.shard FROM shard_lease l
-   WHERE l.shard = $1 AND (l.state = 0 OR l.expires_at <= ledger_now_v1() OR ($11 AND l.owner = $2))
+   WHERE l.shard = $1 AND (l.state = 0 OR l.expires_at <= ledger_now_v1() OR (l.owner = $2 AND l.epoch <= $9))
      AND ledger_now_v1() < $8 + 1000000
      FOR UPDATE),
 taken AS (
   UPDATE shard_lease l
-     SET epoch = greatest(l.epoch, $9) + $10, owner = $2, node = $3, public_url = $4, peer_url = $5,
+     SET epoch = greatest(l.epoch, $9) + 1, owner = $2, node = $3, public_url = $4, peer_url = $5,
          expires_at = ledger_now_v1() + $6, state = 1
     FROM free WHERE l.shard = free.shard AND ledger_now_v1() < $8 + 1000000
   RETURNING l.epoch),
 born AS (
   INSERT INTO shard_lease (shard, epoch, owner, node, public_url, peer_url, expires_at, state)
-  SELECT $1, $9 + $10, $2, $3, $4, $5, ledger_now_v1() + $6, 1
+  SELECT $1, $9 + 1, $2, $3, $4, $5, ledger_now_v1() + $6, 1
    WHERE $7 AND ledger_now_v1() < $8 + 1000000 AND NOT EXISTS (SELECT FROM shard_lease WHERE shard = $1)
   ON CONFLICT (shard) DO NOTHING
   RETURNING epoch)
@@ -107,11 +108,7 @@ impl PgLedger {
                 acquire.await
             }
         };
-        let (epoch, generation) = answer?;
-        if let Some(epoch) = epoch {
-            self.grants.granted(shard, epoch, generation);
-        }
-        Ok(epoch)
+        Ok(answer?)
     }
 
     async fn try_acquire(
@@ -119,8 +116,7 @@ impl PgLedger {
         session: &mut Session,
         shard: ShardId,
         sent: Time,
-    ) -> Result<(Option<Epoch>, u64), sqlx::Error> {
-        let ask = self.grants.ask(shard, session.generation);
+    ) -> Result<Option<Epoch>, sqlx::Error> {
         let row = sqlx::query(ACQUIRE)
             .bind(i32::from(shard.0))
             .bind(self.owner())
@@ -130,12 +126,10 @@ impl PgLedger {
             .bind(self.options.lease_ttl.0)
             .bind(shard.0 < self.options.shards)
             .bind(sent.0)
-            .bind(ask.floor.0.cast_signed())
-            .bind(ask.step.cast_signed())
-            .bind(ask.mine)
+            .bind(session.timeline.floor().0.cast_signed())
             .fetch_optional(&mut session.connection)
             .await?;
-        Ok((epoch(row)?, session.generation))
+        epoch(row)
     }
 
     async fn end_blockers(&self, shard: ShardId, waiter: i32) -> Result<(), Failed> {
@@ -157,8 +151,8 @@ impl PgLedger {
     ) -> Result<Option<Epoch>, LedgerError> {
         self.may_write()?;
         let raise = once!(self.control, PATIENCE, session => {
-            if self.grants.is_over(shard, mine, session.generation) {
-                return Ok((None, session.generation));
+            if session.timeline.is_over(mine) {
+                return Ok(None);
             }
             let row = sqlx::query(ACQUIRE_AGAIN)
                 .bind(i32::from(shard.0))
@@ -167,13 +161,9 @@ impl PgLedger {
                 .bind(self.options.lease_ttl.0)
                 .fetch_optional(&mut session.connection)
                 .await?;
-            Ok((epoch(row)?, session.generation))
+            epoch(row)
         });
-        let (epoch, generation) = raise.await?;
-        if let Some(epoch) = epoch {
-            self.grants.granted(shard, epoch, generation);
-        }
-        Ok(epoch)
+        Ok(raise.await?)
     }
 
     pub(super) async fn renew_leases(&self, held: &[(ShardId, Epoch)]) -> Result<Vec<ShardId>, LedgerError> {
@@ -203,8 +193,7 @@ impl PgLedger {
         session: &mut Session,
         held: &[(ShardId, Epoch)],
     ) -> Result<(Vec<ShardId>, Vec<(ShardId, Epoch)>), sqlx::Error> {
-        let over =
-            |(shard, epoch): &(ShardId, Epoch)| self.grants.is_over(*shard, *epoch, session.generation);
+        let over = |(_, epoch): &(ShardId, Epoch)| session.timeline.is_over(*epoch);
         let held: Vec<_> = held.iter().copied().filter(|pair| !over(pair)).collect();
         let (shards, epochs) = pairs(&held);
         let renew = sqlx::query(RENEWAL).bind(&shards).bind(&epochs).bind(self.owner());

@@ -44,7 +44,7 @@ WITH theirs AS MATERIALIZED (
    WHERE l.shard = $1 AND l.epoch = $2 AND l.owner = $3 AND l.state = 1 AND ledger_now_v1() < $9 + 1000000
      FOR UPDATE)
 UPDATE shard_lease l
-   SET epoch = greatest(l.epoch, $10) + $11, owner = $4, node = $5, public_url = $6, peer_url = $7,
+   SET epoch = greatest(l.epoch, $10) + 1, owner = $4, node = $5, public_url = $6, peer_url = $7,
        expires_at = ledger_now_v1() + $8
   FROM theirs
  WHERE l.shard = theirs.shard AND ledger_now_v1() < $9 + 1000000
@@ -69,21 +69,16 @@ impl PgLedger {
     ) -> Result<Option<Epoch>, LedgerError> {
         self.may_write()?;
         let give = once!(self.control, PATIENCE, session => {
-            if self.grants.is_over(shard, mine, session.generation) {
-                return Ok((None, true, session.generation));
+            if session.timeline.is_over(mine) {
+                return Ok((None, true));
             }
             let sent = now(session).await?;
-            let (epoch, in_time) = self.try_give(session, shard, mine, to, sent).await?;
-            Ok((epoch, in_time, session.generation))
+            self.try_give(session, shard, mine, to, sent).await
         });
         match give.await? {
-            (Some(epoch), _, generation) => {
-                // Not ours, but seen: should a fail-over lose the hand-over, our next epoch is above it.
-                self.grants.granted(shard, epoch, generation);
-                Ok(Some(epoch))
-            }
-            (None, true, _) => Ok(None),
-            (None, false, _) => Err(LedgerError::Unavailable(
+            (Some(epoch), _) => Ok(Some(epoch)),
+            (None, true) => Ok(None),
+            (None, false) => Err(LedgerError::Unavailable(
                 "the hand-over came too late to the server: nothing was done".to_owned(),
             )),
         }
@@ -117,17 +112,13 @@ impl PgLedger {
     pub(super) async fn accept_lease(&self, shard: ShardId, epoch: Epoch) -> Result<bool, LedgerError> {
         self.may_write()?;
         let accept = ask!(self.control, PATIENCE, session => {
-            if self.grants.is_over(shard, epoch, session.generation) {
-                return Ok((false, session.generation));
+            if session.timeline.is_over(epoch) {
+                return Ok(false);
             }
             // The lease has lived since the hand-over. From here on it lives as its new owner counts.
-            Ok((self.renew_one(session, shard, epoch).await?, session.generation))
+            self.renew_one(session, shard, epoch).await
         });
-        let (mine, generation) = accept.await?;
-        if mine {
-            self.grants.granted(shard, epoch, generation);
-        }
-        Ok(mine)
+        Ok(accept.await?)
     }
 
     pub(super) async fn take_lease(
@@ -139,7 +130,6 @@ impl PgLedger {
         self.may_write()?;
         let take = once!(self.control, PATIENCE, session => {
             let sent = now(session).await?;
-            let ask = self.grants.ask(shard, session.generation);
             let row = sqlx::query(TAKE_FROM_DEAD)
                 .bind(i32::from(shard.0))
                 .bind(theirs.0.cast_signed())
@@ -150,17 +140,12 @@ impl PgLedger {
                 .bind(self.options.peer_url.as_str())
                 .bind(self.options.lease_ttl.0)
                 .bind(sent.0)
-                .bind(ask.floor.0.cast_signed())
-                .bind(ask.step.cast_signed())
+                .bind(session.timeline.floor().0.cast_signed())
                 .fetch_optional(&mut session.connection)
                 .await?;
-            Ok((epoch(row)?, session.generation))
+            epoch(row)
         });
-        let (epoch, generation) = take.await?;
-        if let Some(epoch) = epoch {
-            self.grants.granted(shard, epoch, generation);
-        }
-        Ok(epoch)
+        Ok(take.await?)
     }
 }
 

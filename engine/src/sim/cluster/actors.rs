@@ -126,9 +126,8 @@ impl World<'_> {
     fn after_step(&mut self, me: Incarnation, shard: ShardId) -> Verdict {
         self.write(me, shard);
         self.schedule_wake(me, shard);
-        let is_owner = |epoch: Epoch| self.database.owner(shard) == (epoch, Some(me));
         if let Some(Place::Up(actor)) = self.nodes[me.node].places.get(&shard)
-            && is_owner(actor.epoch)
+            && self.is_current(me, shard, actor.epoch)
         {
             let ledger = &self.database.ledgers[usize::from(shard.0)];
             let Some(Place::Up(actor)) = self.nodes[me.node].places.get_mut(&shard) else { return Ok(()) };
@@ -149,7 +148,7 @@ impl World<'_> {
     }
 
     fn perform(&mut self, me: Incarnation, shard: ShardId, epoch: Epoch, effect: Effect) -> Verdict {
-        let current = self.database.owner(shard) == (epoch, Some(me));
+        let current = self.is_current(me, shard, epoch);
         let settings = self.options.settings;
         let Some(Place::Up(actor)) = self.nodes[me.node].places.get_mut(&shard) else { return Ok(()) };
         let ledger = &self.database.ledgers[usize::from(shard.0)];

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::node::{Incarnation, Place};
 use super::world::World;
-use crate::effect::Effects;
-use crate::effect::Input;
+use crate::effect::{Effects, Input};
+use crate::entry::ChainHead;
+use crate::handoff::Attempt;
 use crate::ids::{Epoch, ReplyTo, ReservationId, ShardId, UserId};
 use crate::outcome::{Granted, Outcome};
 use crate::placement;
 use crate::shard::Shard;
 use crate::sim::auditor::{Auditor, Verdict};
+use crate::sim::ledger::Ledger;
 use crate::time::Time;
 
 /// What the clients of the whole cluster have seen.
@@ -24,6 +26,10 @@ pub struct Audit {
     given_up: BTreeSet<(ShardId, ReplyTo)>,
     /// The newest version of each reservation that a client was told of.
     told: BTreeMap<(ShardId, ReservationId), u32>,
+    /// Heads that somebody kept before a fail-over, and whether their events are lost.
+    kept: Vec<(ShardId, ChainHead, bool)>,
+    /// Shards as they were when they left, to be compared with what arrives.
+    left: BTreeMap<(ShardId, Attempt), Shard>,
 }
 
 impl Audit {
@@ -38,12 +44,36 @@ impl Audit {
         self.given_up.insert((shard, reply));
     }
 
-    /// A client was answered.
-    pub fn told(&mut self, shard: ShardId, outcome: &Outcome) {
+    /// A client was answered. Behind a fail-over it may be told what is lost by then.
+    pub fn told(&mut self, shard: ShardId, outcome: &Outcome, ledger: &Ledger) {
         if let Outcome::Granted(Granted::Reserved { reservation, .. }) = outcome {
+            let is_there = has(ledger, reservation.id, reservation.version);
+            if !is_there && self.has_lost(shard) {
+                return;
+            }
             let version = self.told.entry((shard, reservation.id)).or_default();
             *version = reservation.version.max(*version);
         }
+    }
+
+    /// The ledger of a shard goes on behind its standby's last event, which may be older than `head`.
+    pub fn failed_over(&mut self, shard: ShardId, head: ChainHead, ledger: &Ledger) {
+        self.kept.push((shard, head, false));
+        for (_, head, lost) in self.kept.iter_mut().filter(|(of, ..)| *of == shard) {
+            *lost |= head.event_seq > ledger.head.event_seq;
+        }
+        if self.has_lost(shard) {
+            self.told.retain(|(of, id), version| *of != shard || has(ledger, *id, *version));
+        }
+    }
+
+    fn has_lost(&self, shard: ShardId) -> bool {
+        self.kept.iter().any(|(of, _, lost)| *of == shard && *lost)
+    }
+
+    /// A shard is about to move.
+    pub fn leaves(&mut self, attempt: Attempt, shard: &Shard) {
+        self.left.insert((shard.id(), attempt), shard.clone());
     }
 
     /// Somebody decides a session's command: none that came after it was decided before, unless this one's
@@ -65,6 +95,11 @@ impl Audit {
     }
 }
 
+/// Whether the ledger has a version of a reservation, or a later one.
+fn has(ledger: &Ledger, id: ReservationId, version: u32) -> bool {
+    ledger.reservations.get(&id).is_some_and(|row| row.version >= version)
+}
+
 impl World<'_> {
     /// The rule of leases: whoever decides a command is the owner at that very moment of true time.
     pub(super) fn check_decides(
@@ -75,7 +110,11 @@ impl World<'_> {
         command: Option<(UserId, ReplyTo)>,
     ) -> Verdict {
         let (current, owner) = self.database.owner(shard);
-        if (current, owner) != (epoch, Some(me)) {
+        let is_forgotten =
+            self.now < self.lossy_until && self.nodes[me.node].timeline < self.database.timeline;
+        if is_forgotten {
+            self.coverage.count("cluster", "DECIDED BEFORE IT KNEW");
+        } else if (current, owner) != (epoch, Some(me)) {
             return Err(format!(
                 "{me:?} decides for shard {shard} in epoch {epoch}, which is {owner:?}'s in epoch {current}"
             ));
@@ -83,27 +122,36 @@ impl World<'_> {
         command.map_or(Ok(()), |(user, reply)| self.audit.decides(shard, user, reply))
     }
 
-    /// A state that came by a move is what a restore from the ledger would give.
-    pub(super) fn check_moved(&self, shard: ShardId, moved: &Shard, now: Time) -> Verdict {
-        let mut restored = self.database.ledgers[usize::from(shard.0)].load(now, &self.options.settings);
-        restored.soft_locks = moved.options().flat_map(|view| moved.soft_locks(view.option)).collect();
-        let mut again = Shard::new(shard, moved.epoch(), self.options.settings);
-        again.restore(now, restored).map_err(|error| format!("shard {shard}: {error}"))?;
-        // Both forget what is past the horizon of the same moment.
-        let mut copy = Shard::new(shard, moved.epoch(), self.options.settings);
-        let state = moved.copy().ok_or("a shard that has just arrived is not quiet")?;
-        copy.restore(now, state).map_err(|error| format!("shard {shard}: {error}"))?;
-        for shard in [&mut again, &mut copy] {
+    /// Whether the ledger says that the shard is the node's, and the node knows which ledger says so.
+    pub(super) fn is_current(&self, me: Incarnation, shard: ShardId, epoch: Epoch) -> bool {
+        let knows = self.nodes[me.node].timeline == self.database.timeline;
+        knows && self.database.owner(shard) == (epoch, Some(me))
+    }
+
+    /// The shard that came by a move is the one that left, and stands where the ledger stands.
+    pub(super) fn check_moved(&mut self, attempt: Attempt, arrived: &Shard) -> Verdict {
+        let id = arrived.id();
+        let left = self.audit.left.remove(&(id, attempt));
+        let mut left = left.ok_or_else(|| format!("shard {id} arrives and never left"))?;
+        let mut arrived = arrived.clone();
+        let now = left.now().max(arrived.now());
+        // Both forget what is over at the same moment.
+        for shard in [&mut left, &mut arrived] {
             shard.step(now, Input::Tick, &mut Effects::new());
         }
-        if again.digest() == copy.digest() {
+        let head = self.database.ledgers[usize::from(id.0)].head;
+        let is_same = (left.digest(), left.carry()) == (arrived.digest(), arrived.carry());
+        if is_same && arrived.head() == head {
             return Ok(());
         }
-        let rows = |shard: &Shard| shard.reservations().cloned().collect::<Vec<_>>();
+        let state = |shard: &Shard| {
+            (shard.head().event_seq, shard.carry(), shard.reservations().cloned().collect::<Vec<_>>())
+        };
         Err(format!(
-            "shard {shard}: what was moved is not what the ledger has\n  moved:  {:?}\n  ledger: {:?}",
-            rows(&copy),
-            rows(&again)
+            "shard {id} changes while it moves, the ledger at {}\n  left:    {:?}\n  arrived: {:?}",
+            head.event_seq,
+            state(&left),
+            state(&arrived)
         ))
     }
 
@@ -145,9 +193,18 @@ impl World<'_> {
             self.check_shard_rest(shard)?;
         }
         for ((shard, id), version) in &self.audit.told {
-            let row = self.database.ledgers[usize::from(shard.0)].reservations.get(id);
-            if row.is_none_or(|row| row.version < *version) {
+            let ledger = &self.database.ledgers[usize::from(shard.0)];
+            if !has(ledger, *id, *version) {
+                let row = ledger.reservations.get(id);
                 return Err(format!("a client was told version {version} of {id}, the ledger has {row:?}"));
+            }
+        }
+        for (shard, head, lost) in &self.audit.kept {
+            if self.database.ledgers[usize::from(shard.0)].holds(*head) == *lost {
+                return Err(format!(
+                    "shard {shard}: event {} is lost: {lost}, and the chain hides it",
+                    head.event_seq
+                ));
             }
         }
         Ok(())
@@ -168,7 +225,7 @@ impl World<'_> {
                 return Err(format!("the ledger has {row:?}, memory {:?}", actor.shard.reservation(*id)));
             }
         }
-        let locks = self.mirrors[usize::from(shard.0)].live(actor.shard_now);
+        let locks = self.mirrors[usize::from(shard.0)].live(Time(self.now));
         if locks.is_empty() { Ok(()) } else { Err(format!("the mirror still has {locks:?}")) }
     }
 }

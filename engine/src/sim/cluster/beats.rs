@@ -1,6 +1,8 @@
 //! Heartbeats: leases are renewed, the ledger's clock is sampled, rows become routes, and whoever is on
 //! good terms with the ledger takes what nobody has and gives away what it has too much of.
 
+use std::collections::BTreeSet;
+
 use super::database::{Ask, Said, Seen};
 use super::event::{Event, Message};
 use super::node::{Incarnation, Place};
@@ -8,7 +10,7 @@ use super::options::Canary;
 use super::world::World;
 use crate::handoff::{Arrived, Heard, Notice};
 use crate::ids::{Epoch, ShardId};
-use crate::lease::{Report, Row};
+use crate::lease::{PeerSession, Report};
 use crate::placement;
 use crate::sim::auditor::Verdict;
 use crate::time::{Moment, Span, Time};
@@ -20,9 +22,20 @@ const SILENT_AFTER: Span = Span::from_secs(4);
 /// come a second late.
 const ACQUIRE_OVER: Span = Span::from_secs(3);
 
+/// A shard's lease, judged.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lease {
+    /// Never owned, or given back.
+    Free,
+    Expired,
+    Dead(Incarnation),
+    Owned(Incarnation),
+}
+
 impl World<'_> {
     pub(super) fn beat(&mut self, me: Incarnation) {
-        self.tell_all(me, &Message::Hello);
+        let draining = self.nodes[me.node].draining;
+        self.tell_all(me, &Message::Hello { draining });
         let held = self.nodes[me.node].leases.held();
         let no = self.ask(me, Ask::Beat(held));
         self.nodes[me.node].beat = Some(no);
@@ -43,7 +56,12 @@ impl World<'_> {
                 let newest = self.nodes[me.node].newest_acquire.get(&shard) == Some(&no);
                 if newest { self.acquired(me, sent, shard, epoch, &ask) } else { Ok(()) }
             }
+            (Said::Loaded(shard, restored), Ask::Load { arrival: Some(attempt), .. }) => {
+                self.held(me, shard, attempt, *restored)
+            }
             (Said::Loaded(shard, restored), _) => self.loaded(me, shard, *restored),
+            (Said::Released, _) => Ok(()),
+            (Said::FailedOver(timeline), _) => self.failed_over(me, timeline),
             (Said::HandedOver(shard, answer), Ask::HandOver { epoch, .. }) => {
                 self.departs(me, shard, epoch, Heard::HandedOver(answer))
             }
@@ -71,10 +89,18 @@ impl World<'_> {
                 self.not_beaten(me);
             }
             Ask::AcquireAgain { shard, .. } => self.raise(me, shard),
-            Ask::Load { shard } => self.load(me, shard),
+            Ask::Load { shard, arrival: None, .. } => self.load(me, shard),
+            // An arrival that cannot be read is given up.
+            Ask::Load { shard, arrival: Some(_), .. } => {
+                if let Some(from) = self.nodes[me.node].landings.get(&shard).map(|landing| landing.from) {
+                    return self.lands(me, from, shard, Notice::Acquiring);
+                }
+            }
             Ask::Append { shard, epoch, .. } => self.write_again(me, shard, epoch),
             // The machines ask again by themselves, and an acquire is asked again by the next heartbeat.
             Ask::Acquire { .. }
+            | Ask::TakeFromDead { .. }
+            | Ask::Release { .. }
             | Ask::HandOver { .. }
             | Ask::TakeBack { .. }
             | Ask::ReadRow { .. }
@@ -97,7 +123,8 @@ impl World<'_> {
         let now = node.clock.moment(self.now);
         node.clock.sample(sent, now, time);
         node.heartbeats.answered(now, &terms);
-        let back = node.reach.answered().is_some();
+        let before = std::mem::replace(&mut node.reports[0], Report::Reaches);
+        let back = matches!(before, Report::Away(_));
         let from = if counted_from_the_answer { now + terms.margin } else { sent };
         let renewed = node.leases.renewed(from, asked, still);
         self.go_on(me);
@@ -112,16 +139,14 @@ impl World<'_> {
         Ok(())
     }
 
-    fn not_beaten(&mut self, me: Incarnation) {
+    pub(super) fn not_beaten(&mut self, me: Incarnation) {
         let node = &mut self.nodes[me.node];
         let now = node.clock.moment(self.now);
         node.heartbeats.failed();
-        node.reach.failed(now);
+        node.reports[0] = Report::Away(now);
         self.tell_all(me, &Message::HowIsTheLedger(now));
         if self.is(Canary::SilenceIsAway) {
-            for peer in 0..self.options.nodes - 1 {
-                self.nodes[me.node].reach.told(peer, Report::Away(now));
-            }
+            self.nodes[me.node].reports.fill(Report::Away(now));
         }
         self.go_on(me);
         let pause = Span(self.options.terms.renew.0 / 10);
@@ -129,7 +154,7 @@ impl World<'_> {
     }
 
     pub(super) fn ledger_asked(&mut self, me: Incarnation, from: Incarnation, asked: Moment) {
-        let away = self.nodes[me.node].reach.away_since().is_some();
+        let away = matches!(self.nodes[me.node].reports[0], Report::Away(_));
         self.tell(me, from.node, Message::TheLedger { asked: Some(asked), away });
     }
 
@@ -145,8 +170,12 @@ impl World<'_> {
             _ => Report::Reaches,
         };
         let node = &mut self.nodes[me.node];
-        let peer = node.peer(from.node);
-        node.reach.told(peer, report);
+        let at = node.report_of(from.node);
+        node.reports[at] = match (node.reports[at], report) {
+            // Answers may overtake each other.
+            (Report::Away(known), Report::Away(told)) => Report::Away(known.max(told)),
+            (_, report) => report,
+        };
         self.go_on(me);
     }
 
@@ -154,27 +183,45 @@ impl World<'_> {
     fn go_on(&mut self, me: Incarnation) {
         let node = &mut self.nodes[me.node];
         let now = node.clock.moment(self.now);
-        node.leases.go_on(now, &node.reach);
+        node.leases.go_on(now, &node.reports);
     }
 
     /// What the rows say: who is where, what nobody has, what should move.
     fn keep_house(&mut self, me: Incarnation, rows: &[Seen]) -> Verdict {
-        for row in rows {
-            if let Some(owner) = row.owner.filter(|_| !row.expired) {
-                self.learn(me, row.shard, row.epoch, owner.node)?;
-            }
-            let orphan = row.owner == Some(me) && !self.knows_of(me, row.shard);
-            if orphan {
-                self.coverage.count("cluster", "ORPHAN");
-                self.ask_for_shard(me, row.shard, Ask::AcquireAgain { shard: row.shard, mine: row.epoch });
+        let owners: BTreeSet<Incarnation> = rows.iter().filter_map(|row| row.owner).collect();
+        self.look_after(me, owners.into_iter());
+        let leases: Vec<Lease> = rows.iter().map(|row| self.judge(me, row)).collect();
+        let for_good = self.is(Canary::EndedForGood);
+        for (row, lease) in rows.iter().zip(&leases) {
+            let routes = &mut self.nodes[me.node].routes;
+            match lease {
+                Lease::Owned(owner) if for_good => routes.heard(row.shard, row.epoch, owner.node),
+                Lease::Owned(owner) => routes.read(row.shard, row.epoch, owner.node),
+                Lease::Free | Lease::Expired | Lease::Dead(_) => routes.ended(row.shard, row.epoch),
+            };
+        }
+        if self.nodes[me.node].stopping {
+            return Ok(());
+        }
+        for row in rows.iter().filter(|row| row.owner == Some(me)) {
+            if !self.knows_of(me, row.shard) {
+                self.claim(me, row);
             }
         }
         let names: Vec<String> = (0..self.options.nodes).map(|node| format!("node-{node}")).collect();
-        let owner = |row: &Seen| row.owner.filter(|_| !row.expired).map(|owner| names[owner.node].as_str());
-        let owners: Vec<Option<&str>> = rows.iter().map(owner).collect();
+        let owner = |lease: &Lease| match lease {
+            Lease::Owned(owner) => Some(names[owner.node].as_str()),
+            Lease::Free | Lease::Expired | Lease::Dead(_) => None,
+        };
+        let owners: Vec<Option<&str>> = leases.iter().map(owner).collect();
         let live: Vec<&str> = self.live(me).into_iter().map(|node| names[node].as_str()).collect();
-        for shard in placement::adopt(&owners, &live, &names[me.node]) {
-            self.acquire(me, shard, rows[usize::from(shard.0)].past)?;
+        let adopted = placement::adopt(&owners, &live, &names[me.node]);
+        for (row, lease) in rows.iter().zip(&leases) {
+            let is_former = matches!(lease, Lease::Dead(owner) if owner.node == me.node);
+            let takes = adopted.contains(&row.shard) || is_former && !self.nodes[me.node].draining;
+            if takes && (!self.knows_of(me, row.shard) || self.is(Canary::StaleStateServed)) {
+                self.take(me, row, *lease)?;
+            }
         }
         let busy = self.nodes[me.node]
             .places
@@ -189,10 +236,35 @@ impl World<'_> {
         Ok(())
     }
 
-    pub(super) fn learn(&mut self, me: Incarnation, shard: ShardId, epoch: Epoch, owner: usize) -> Verdict {
-        let learned = self.nodes[me.node].routes.learn(shard, epoch, owner);
-        // With the canary a hand-over is a release, and the row's epoch stays.
-        learned.map(|_| ()).map_err(|bug| bug.to_string())
+    fn judge(&self, me: Incarnation, row: &Seen) -> Lease {
+        let Some(owner) = row.owner else { return Lease::Free };
+        let is_former = owner.node == me.node && owner != me;
+        if row.expired && owner != me {
+            Lease::Expired
+        } else if is_former || self.is_dead(me, owner) {
+            Lease::Dead(owner)
+        } else {
+            Lease::Owned(owner)
+        }
+    }
+
+    /// The shard is this node's, and it does not know of it: an acquire whose answer was lost, or it was given; or
+    /// the ledger has failed over since, and what was granted before is over.
+    fn claim(&mut self, me: Incarnation, row: &Seen) {
+        let node = &mut self.nodes[me.node];
+        let is_over = node.timeline.is_over(row.epoch);
+        let sent_at = node.clock.time(self.now);
+        let (shard, mine) = (row.shard, row.epoch);
+        self.coverage.count("cluster", "ORPHAN");
+        if is_over {
+            self.ask_for_shard(me, shard, Ask::Acquire { shard, sent_at, anew: true });
+        } else {
+            self.ask_for_shard(me, shard, Ask::AcquireAgain { shard, mine });
+        }
+    }
+
+    pub(super) fn hears_of(&mut self, me: Incarnation, shard: ShardId, epoch: Epoch, owner: usize) {
+        self.nodes[me.node].routes.heard(shard, epoch, owner);
     }
 
     /// Whether the node has the shard, or is about to.
@@ -210,26 +282,36 @@ impl World<'_> {
         node.acquiring.retain(|_, sent| now.since(*sent) < ACQUIRE_OVER);
     }
 
+    /// Nodes that may have shards.
     fn live(&self, me: Incarnation) -> Vec<usize> {
         let node = &self.nodes[me.node];
         let now = node.clock.moment(self.now);
+        let is_open = |other: &usize| {
+            let newest = node.sessions.range(..).rev().find(|(process, _)| process.node == *other);
+            newest.is_some_and(|(process, session)| {
+                *session == PeerSession::Open && !node.leaving.contains(process)
+            })
+        };
         let heard = |other: &usize| node.heard[*other].is_some_and(|at| now.since(at) < SILENT_AFTER);
-        (0..self.nodes.len()).filter(|other| *other == me.node || heard(other)).collect()
+        let all = 0..self.nodes.len();
+        all.filter(|other| if *other == me.node { !node.draining } else { heard(other) && is_open(other) })
+            .collect()
     }
 
-    fn acquire(&mut self, me: Incarnation, shard: ShardId, past: Row) -> Verdict {
+    fn take(&mut self, me: Incarnation, row: &Seen, lease: Lease) -> Verdict {
         let at_once = self.is(Canary::AcquireAtOnce);
-        let node = &self.nodes[me.node];
+        let node = &mut self.nodes[me.node];
         let now = node.clock.moment(self.now);
-        let may = at_once || node.heartbeats.may_acquire(past, now, &self.options.terms);
-        if !may || self.knows_of(me, shard) && !self.is(Canary::StaleStateServed) {
+        let is_former = matches!(lease, Lease::Dead(owner) if owner.node == me.node);
+        let may = match lease {
+            Lease::Dead(_) if self.options.canary == Some(Canary::DeadAtOnce) => true,
+            Lease::Expired | Lease::Dead(_) => node.heartbeats.may_take(now, &self.options.terms),
+            Lease::Free | Lease::Owned(_) => true,
+        };
+        if !may && !is_former && !at_once {
             return Ok(());
         }
-        self.acquire_now(me, shard)
-    }
-
-    fn acquire_now(&mut self, me: Incarnation, shard: ShardId) -> Verdict {
-        let now = self.nodes[me.node].clock.moment(self.now);
+        let (shard, epoch) = (row.shard, row.epoch);
         if !self.is(Canary::StaleStateServed)
             && let Some(mut landing) = self.nodes[me.node].landings.remove(&shard)
         {
@@ -237,7 +319,11 @@ impl World<'_> {
             self.not_mine(me, shard, landing.parked)?;
         }
         let sent_at = self.nodes[me.node].clock.time(self.now);
-        self.ask_for_shard(me, shard, Ask::Acquire { shard, sent_at });
+        let ask = match lease {
+            Lease::Dead(owner) => Ask::TakeFromDead { shard, epoch, owner, sent_at },
+            Lease::Free | Lease::Expired | Lease::Owned(_) => Ask::Acquire { shard, sent_at, anew: false },
+        };
+        self.ask_for_shard(me, shard, ask);
         Ok(())
     }
 

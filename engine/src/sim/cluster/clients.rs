@@ -179,7 +179,7 @@ impl World<'_> {
             self.nodes[me.node].hops.remove(&hop);
         }
         if let Some((epoch, owner)) = route {
-            self.learn(me, shard, epoch, owner)?;
+            self.hears_of(me, shard, epoch, owner);
         }
         let here = matches!(self.nodes[me.node].places.get(&shard), Some(Place::Up(_)));
         let owner = self.nodes[me.node].routes.owner(shard).map(|(_, owner)| *owner);
@@ -226,7 +226,7 @@ impl World<'_> {
         };
         session.outstanding.remove(at);
         self.trace.line(|| format!("    client of {} hears {outcome:?}", request.reply));
-        self.audit.told(shard, outcome);
+        self.audit.told(shard, outcome, &self.database.ledgers[usize::from(shard.0)]);
         self.workloads[usize::from(shard.0)].answered(request, outcome);
         self.fold(request.reply.0 << 8 | u64::from(matches!(outcome, Outcome::Granted(_))));
         self.schedule(0, Event::Pump(me, shard, user));

@@ -4,9 +4,10 @@ use super::database::{Said, Statement};
 use super::node::Incarnation;
 use crate::command::Request;
 use crate::effect::Input;
-use crate::entry::Restored;
+use crate::entry::SoftLock;
 use crate::handoff::Attempt;
 use crate::ids::{Epoch, ReplyTo, ShardId, UserId};
+use crate::lease::Knock;
 use crate::outcome::Outcome;
 use crate::sim::pipe::Parcel;
 use crate::time::Moment;
@@ -19,6 +20,19 @@ pub enum Event {
     /// A client asks again, after the faults.
     Again(ShardId, Box<Request>),
     Start(usize),
+    /// The node has given its shards away as far as it may.
+    Stop(Incarnation),
+    /// It looks whether everything is written.
+    Flushed(Incarnation, u32),
+    /// It has given its leases back, or will not.
+    Exit(Incarnation),
+    /// The session with that process ends, by a FIN or an RST.
+    SessionEnded(Incarnation, Incarnation),
+    /// Somebody knocks at a process's ports.
+    Knock(Incarnation, Incarnation),
+    Knocked(Incarnation, Incarnation, [Knock; 3]),
+    /// The ledger's standby takes over.
+    FailOver,
     /// The node stops standing still.
     Thaw(Incarnation),
     Beat(Incarnation),
@@ -64,7 +78,9 @@ pub enum Event {
 /// What nodes tell each other.
 #[derive(Clone, Debug)]
 pub enum Message {
-    Hello,
+    Hello {
+        draining: bool,
+    },
     HowIsTheLedger(Moment),
     /// `asked`: to which question this is the answer; `None` when it is pushed.
     TheLedger {
@@ -74,7 +90,7 @@ pub enum Message {
     Route(ShardId, Epoch, usize),
     Warm(ShardId, Attempt),
     Ready(ShardId, Attempt),
-    State(ShardId, Attempt, Box<Restored>),
+    State(ShardId, Attempt, Vec<SoftLock>),
     Holding(ShardId, Attempt),
     Declined(ShardId, Attempt),
     HandedOver(ShardId, Attempt),
@@ -101,6 +117,11 @@ impl Event {
     pub const fn of(&self) -> Option<Incarnation> {
         match self {
             Self::Thaw(me)
+            | Self::Stop(me)
+            | Self::Flushed(me, _)
+            | Self::Exit(me)
+            | Self::SessionEnded(me, _)
+            | Self::Knocked(me, ..)
             | Self::Pump(me, ..)
             | Self::Beat(me)
             | Self::TimeOut(me, _)

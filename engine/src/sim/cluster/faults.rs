@@ -30,6 +30,21 @@ impl World<'_> {
             self.coverage.count("cluster", "OUTAGE");
             self.trace.line(|| format!("-- the ledger is away until {until}"));
         }
+        if self.streams.crash.chance(faults.farewell) {
+            let me = self.any_node();
+            if self.nodes[me.node].up {
+                self.farewell(me);
+            }
+        }
+        if self.streams.crash.chance(faults.lookalike) {
+            let me = self.any_node();
+            if self.nodes[me.node].up {
+                self.looks_dead(me);
+            }
+        }
+        if self.streams.clock.chance(faults.fail_over) {
+            self.ledger_dies();
+        }
         if self.streams.mirror.chance(faults.mirror_wiped) {
             self.wipe_mirror();
         }
@@ -52,18 +67,17 @@ impl World<'_> {
         self.crash_count += 1;
         self.coverage.count("cluster", "CRASH");
         self.trace.line(|| format!("-- {} {me:?} crashes", self.now));
-        let (terms, nodes) = (self.options.terms, self.options.nodes);
-        self.nodes[me.node] = Node { up: false, ..Node::start(me, nodes, terms, self.now, 1_000) };
-        self.sessions_end(me.node);
-        let pause = self.streams.crash.between(100_000, 10_000_000);
-        self.schedule(pause, Event::Start(me.node));
+        let is_machine = self.streams.crash.chance(200);
+        self.process_ends(me, is_machine);
     }
 
     pub(super) fn start_node(&mut self, node: usize) {
         let rate = self.draw_rate();
         let me = Incarnation { node, start: self.nodes[node].me.start + 1 };
         self.trace.line(|| format!("-- {} {me:?} starts", self.now));
-        self.nodes[node] = Node::start(me, self.options.nodes, self.options.terms, self.now, rate);
+        let (terms, timeline) = (self.options.terms, self.database.timeline);
+        self.machines_gone.remove(&node);
+        self.nodes[node] = Node::start(me, self.options.nodes, terms, self.now, rate, timeline);
         self.schedule(0, Event::Beat(me));
     }
 

@@ -4,7 +4,8 @@
 //! [`Shard`] that production runs, around the shard simulator's ledger, mirror, writer, pipe and workload.
 //! Wires lose, delay, double and overtake; they are cut one way or both, between nodes and to the ledger;
 //! nodes stand still for longer than a lease, between two events or between two effects; their clocks run a
-//! fifth too fast or too slow; they die between any two effects, and before any order of a move.
+//! fifth too fast or too slow; they die between any two effects, and before any order of a move, and look dead
+//! while they live; they say farewell; the ledger fails over.
 //!
 //! **What holds on every seed**
 //! - *One owner.* Whenever a node decides a command or a Tick, the lease row names that node and that epoch
@@ -14,17 +15,20 @@
 //! - *Nothing told is lost.* What a client was told of a reservation the ledger has, and no seat is sold twice.
 //! - *Order.* One session's commands are decided in the order they were sent, across moves and re-routing,
 //!   but for those whose client was told that nobody knows what became of them.
-//! - *A move loses nothing*: the state the new owner begins with is what a restore from the ledger would give.
+//! - *A move loses nothing*: the shard that arrives is the one that left, and stands where the ledger stands.
+//! - *A ledger that fails over* forgets nothing behind a synchronous standby. Behind another it may: then every
+//!   chain that lost an event says so to whoever kept its head, what is left is in order, and no epoch is given
+//!   to two processes all the same. Until its lease runs out somebody may decide clicks by a lease that was
+//!   forgotten; the fence keeps what is sold.
 //! - *Rest.* When the faults stop every shard has one owner, the shards are evenly spread, everybody's route
 //!   leads to it, every command is answered, every hold has ended.
 //!
 //! **What it leaves out.** Clients' commands between nodes travel in streams: lost, late and cut, but never
-//! doubled. Early take-over by evidence of death, and a restarted node's claim to its own rows, are not
-//! simulated: whoever dies is waited for. The feed is checked by the shard's simulator.
+//! doubled. Two processes never go by one name at the same time. The feed is checked by the shard's simulator.
 //!
 //! Reading order: `options`, `net`, `database`, `node`, `event` (the parts), `world` (what happens), then what nodes
-//! do: `beats` (leases), `actors` (shards), `clients` (sessions), `moves`, `faults`; and `audit` (what must
-//! be true).
+//! do: `beats` (leases), `deaths`, `farewells`, `fail_overs`, `actors` (shards), `clients` (sessions), `moves`,
+//! `faults`; and `audit` (what must be true).
 //!
 //! [`Shard`]: crate::shard::Shard
 
@@ -33,7 +37,10 @@ mod audit;
 mod beats;
 mod clients;
 mod database;
+mod deaths;
 mod event;
+mod fail_overs;
+mod farewells;
 mod faults;
 mod moves;
 mod net;

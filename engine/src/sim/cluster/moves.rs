@@ -8,7 +8,7 @@ use super::node::{Incarnation, Landing, Leaving, Origin, Place, Waiter};
 use super::options::Canary;
 use super::world::World;
 use crate::command::Request;
-use crate::entry::Restored;
+use crate::entry::{Restored, SoftLock};
 use crate::handoff::{
     Answer, Arrival, Arrived, Attempt, Departure, End, Heard, Notice, Order, Owner, Patience, Step,
 };
@@ -119,8 +119,13 @@ impl World<'_> {
             Order::Warm => self.tell(me, target, Message::Warm(shard, attempt)),
             Order::Flush => return self.quiet(me, shard),
             Order::Copy => {
-                let state = actor.shard.copy().ok_or("the shard is not quiet")?;
-                self.tell(me, target, Message::State(shard, attempt, Box::new(state)));
+                let mut carried = actor.shard.carry();
+                let now = actor.shard.now();
+                self.audit.leaves(attempt, &actor.shard);
+                if self.is(Canary::RefusalsForgotten) {
+                    carried.retain(|lock| lock.expires_at > now);
+                }
+                self.tell(me, target, Message::State(shard, attempt, carried));
             }
             Order::HandOver => {
                 let to = leaving.holder.ok_or("nobody holds the state")?;
@@ -196,7 +201,7 @@ impl World<'_> {
         {
             return Err(format!("a quiet shard owes answers: {:?}", actor.waiting.keys()));
         }
-        self.learn(me, shard, epoch, target)?;
+        self.hears_of(me, shard, epoch, target);
         self.tell(me, target, Message::HandedOver(shard, attempt));
         self.tell_all(me, &Message::Route(shard, epoch, target));
         let (here, hops): (VecDeque<Waiter>, VecDeque<Waiter>) =
@@ -245,12 +250,13 @@ impl World<'_> {
         if known.is_some_and(|known| known > attempt || (known == attempt && !untold)) {
             return;
         }
-        if node.places.contains_key(&shard) || node.acquiring.contains_key(&shard) {
+        if node.stopping || node.places.contains_key(&shard) || node.acquiring.contains_key(&shard) {
             return self.tell(me, from.node, Message::Declined(shard, attempt));
         }
         let mut steps = Vec::new();
         let arrival = Arrival::begin(attempt, Patience::default(), ASK_EVERY, now, &mut steps);
-        let former = node.landings.insert(shard, Landing { arrival, from, parked: VecDeque::new() });
+        let landing = Landing { arrival, from, carried: Vec::new(), warm: None, parked: VecDeque::new() };
+        let former = node.landings.insert(shard, landing);
         let takes = self.streams.moves.between(0, 2 * self.options.faults.latency);
         self.schedule(takes, Event::Warmed(me, shard, attempt));
         if let Some(former) = former {
@@ -260,13 +266,61 @@ impl World<'_> {
     }
 
     pub(super) fn warmed(&mut self, me: Incarnation, shard: ShardId, attempt: Attempt) -> Verdict {
-        match self.nodes[me.node].landings.get(&shard) {
+        let node = &mut self.nodes[me.node];
+        let at = node.clock.time(self.now);
+        match node.landings.get_mut(&shard) {
             Some(landing) if landing.arrival.attempt() == attempt => {
                 let from = landing.from;
+                if self.options.canary == Some(Canary::ReadBeforeQuiet) {
+                    let ledger = &self.database.ledgers[usize::from(shard.0)];
+                    landing.warm = Some(Box::new(ledger.load(at, &self.options.settings)));
+                }
                 self.lands(me, from, shard, Notice::Warm)
             }
             _ => Ok(()),
         }
+    }
+
+    /// The old owner is quiet: now the ledger has everything but what it carries over.
+    pub(super) fn hold(
+        &mut self,
+        me: Incarnation,
+        from: Incarnation,
+        shard: ShardId,
+        attempt: Attempt,
+        carried: Vec<SoftLock>,
+    ) -> Verdict {
+        let node = &mut self.nodes[me.node];
+        let at = node.clock.time(self.now);
+        let is_it = |landing: &&mut Landing| landing.from == from && landing.arrival.attempt() == attempt;
+        let Some(landing) = node.landings.get_mut(&shard).filter(is_it) else { return Ok(()) };
+        landing.carried = carried;
+        match landing.warm.take() {
+            Some(warm) => self.held(me, shard, attempt, *warm),
+            None => {
+                self.ask(me, Ask::Load { shard, at, arrival: Some(attempt) });
+                Ok(())
+            }
+        }
+    }
+
+    /// The ledger was read for a shard that comes.
+    pub(super) fn held(
+        &mut self,
+        me: Incarnation,
+        shard: ShardId,
+        attempt: Attempt,
+        mut restored: Restored,
+    ) -> Verdict {
+        let node = &mut self.nodes[me.node];
+        let now = node.clock.time(self.now);
+        let is_it = |landing: &&mut Landing| landing.arrival.attempt() == attempt;
+        let Some(landing) = node.landings.get_mut(&shard).filter(is_it) else { return Ok(()) };
+        let from = landing.from;
+        restored.soft_locks.clone_from(&landing.carried);
+        let mut state = Box::new(Shard::new(shard, Epoch(attempt.epoch.0 + 1), self.options.settings));
+        state.restore(now, restored).map_err(|error| format!("shard {shard}: {error}"))?;
+        self.lands(me, from, shard, Notice::State(attempt, state))
     }
 
     /// The machine of a move to here hears something.
@@ -275,7 +329,7 @@ impl World<'_> {
         me: Incarnation,
         from: Incarnation,
         shard: ShardId,
-        notice: Notice<Box<Restored>>,
+        notice: Notice<Box<Shard>>,
     ) -> Verdict {
         let node = &mut self.nodes[me.node];
         let now = node.clock.moment(self.now);
@@ -311,7 +365,7 @@ impl World<'_> {
         me: Incarnation,
         shard: ShardId,
         sent: Moment,
-        steps: Vec<Step<Box<Restored>>>,
+        steps: Vec<Step<Box<Shard>>>,
     ) -> Verdict {
         for step in steps {
             if self.streams.crash.chance(self.options.faults.crash_in_move) {
@@ -329,7 +383,7 @@ impl World<'_> {
                 Step::Renew(epoch) => {
                     self.ask(me, Ask::RenewOne { shard, epoch });
                 }
-                Step::Serve(epoch, state) => self.landed(me, sent, shard, epoch, *state)?,
+                Step::Serve(_, state) => self.landed(me, sent, *state)?,
             }
         }
         let Some(landing) = self.nodes[me.node].landings.get_mut(&shard) else { return Ok(()) };
@@ -344,26 +398,17 @@ impl World<'_> {
     }
 
     /// The shard is here, and this node's.
-    fn landed(
-        &mut self,
-        me: Incarnation,
-        sent: Moment,
-        id: ShardId,
-        epoch: Epoch,
-        state: Restored,
-    ) -> Verdict {
+    fn landed(&mut self, me: Incarnation, sent: Moment, shard: Shard) -> Verdict {
         self.coverage.count("cluster", "LANDED");
-        let Some(landing) = self.nodes[me.node].landings.remove(&id) else { return Ok(()) };
+        let (id, epoch, now) = (shard.id(), shard.epoch(), shard.now());
         let node = &mut self.nodes[me.node];
+        let Some(landing) = node.landings.remove(&id) else { return Ok(()) };
         node.leases.granted(id, epoch, sent);
-        let now = node.clock.time(self.now).max(state.newest_event);
-        let mut shard = Shard::new(id, epoch, self.options.settings);
-        shard.restore(now, state).map_err(|error| format!("shard {id}: {error}"))?;
-        if self.database.owner(id) == (epoch, Some(me)) {
-            self.check_moved(id, &shard, now)?;
+        if self.is_current(me, id, epoch) {
+            self.check_moved(landing.arrival.attempt(), &shard)?;
         }
         self.mirrors[usize::from(id.0)].take_over(epoch, now);
-        self.learn(me, id, epoch, me.node)?;
+        self.hears_of(me, id, epoch, me.node);
         self.tell_all(me, &Message::Route(id, epoch, me.node));
         self.serve(me, id, shard, landing.parked)
     }

@@ -53,8 +53,7 @@ impl Net {
         let node = End::Node(self.index(nodes));
         if self.prng.chance(250) {
             for other in (0..nodes).map(End::Node).chain([End::Ledger]) {
-                self.cut.insert((node, other), until);
-                self.cut.insert((other, node), until);
+                self.cut_one(node, other, until);
             }
             return format!("-- {node:?} is cut off until {until}");
         }
@@ -69,6 +68,14 @@ impl Net {
         }
         let ways = ["both ways", "back", "out"][ways];
         format!("-- {node:?} and {other:?} are cut, {ways}, until {until}")
+    }
+
+    /// Nothing passes between the two until then.
+    pub fn cut_one(&mut self, one: End, other: End, until: i64) {
+        for link in [(one, other), (other, one)] {
+            let cut = self.cut.entry(link).or_insert(until);
+            *cut = until.max(*cut);
+        }
     }
 
     /// Nobody reaches the ledger; mostly all at the same time.

@@ -1,14 +1,14 @@
 //! A node as data: its clock, its machines, its shards.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::database::Ask;
 use crate::command::Request;
 use crate::effect::Effect;
-use crate::entry::Restored;
+use crate::entry::{Restored, SoftLock};
 use crate::handoff::{Arrival, Departure};
 use crate::ids::{Epoch, ReplyTo, ShardId};
-use crate::lease::{Heartbeats, Leases, Reach, Terms};
+use crate::lease::{Heartbeats, Leases, PeerSession, Report, Terms, Timeline};
 use crate::route::Routes;
 use crate::shard::Shard;
 use crate::sim::auditor::Auditor;
@@ -75,11 +75,16 @@ impl Clock {
 pub struct Node {
     pub me: Incarnation,
     pub up: bool,
+    /// It gives its shards away and takes no more.
+    pub draining: bool,
+    /// It decides nothing more.
+    pub stopping: bool,
     pub paused_until: i64,
     pub clock: Clock,
     pub leases: Leases,
     pub heartbeats: Heartbeats,
-    pub reach: Reach,
+    /// What the nodes say of the ledger, this one first.
+    pub reports: Vec<Report>,
     pub routes: Routes<usize>,
     pub places: BTreeMap<ShardId, Place>,
     pub landings: BTreeMap<ShardId, Landing>,
@@ -89,6 +94,14 @@ pub struct Node {
     pub newest_acquire: BTreeMap<ShardId, u64>,
     /// When each node was last heard of.
     pub heard: Vec<Option<Moment>>,
+    /// What became of the sessions with other processes.
+    pub sessions: BTreeMap<Incarnation, PeerSession>,
+    /// Processes that the evidence proved dead, but for what the ledger says, and when.
+    pub dead: BTreeMap<Incarnation, Moment>,
+    /// Processes that take no shards any more.
+    pub leaving: BTreeSet<Incarnation>,
+    /// The ledger's, when it was last reached.
+    pub timeline: Timeline,
     /// Questions to the ledger that are not answered: when each was sent.
     pub asked: BTreeMap<u64, (Moment, Ask)>,
     /// The heartbeat that is under way.
@@ -142,8 +155,12 @@ pub struct Leaving {
 
 /// A move to here.
 pub struct Landing {
-    pub arrival: Arrival<Box<Restored>>,
+    pub arrival: Arrival<Box<Shard>>,
     pub from: Incarnation,
+    /// What the old owner sent, while the ledger is read.
+    pub carried: Vec<SoftLock>,
+    /// What was read while warming up.
+    pub warm: Option<Box<Restored>>,
     /// Commands of the old owner that came before the ledger's word.
     pub parked: VecDeque<Waiter>,
 }
@@ -174,21 +191,34 @@ pub struct Hop {
 
 impl Node {
     #[must_use]
-    pub fn start(me: Incarnation, nodes: usize, terms: Terms, now: i64, rate: i64) -> Self {
+    pub fn start(
+        me: Incarnation,
+        nodes: usize,
+        terms: Terms,
+        now: i64,
+        rate: i64,
+        timeline: Timeline,
+    ) -> Self {
         Self {
             me,
             up: true,
+            draining: false,
+            stopping: false,
             paused_until: 0,
             clock: Clock::new(now, rate),
             leases: Leases::new(terms),
             heartbeats: Heartbeats::default(),
-            reach: Reach::new(terms.renew, nodes - 1),
+            reports: vec![Report::Silent; nodes],
             routes: Routes::default(),
             places: BTreeMap::new(),
             landings: BTreeMap::new(),
             acquiring: BTreeMap::new(),
             newest_acquire: BTreeMap::new(),
             heard: vec![None; nodes],
+            sessions: BTreeMap::new(),
+            dead: BTreeMap::new(),
+            leaving: BTreeSet::new(),
+            timeline,
             asked: BTreeMap::new(),
             beat: None,
             // A former incarnation's numbers mean nothing to this one.
@@ -210,9 +240,9 @@ impl Node {
         self.next_no
     }
 
-    /// The index of another node among this one's peers.
+    /// Where another node's report is.
     #[must_use]
-    pub const fn peer(&self, node: usize) -> usize {
-        if node < self.me.node { node } else { node - 1 }
+    pub const fn report_of(&self, node: usize) -> usize {
+        if node < self.me.node { node + 1 } else { node }
     }
 }

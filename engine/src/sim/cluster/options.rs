@@ -48,12 +48,20 @@ pub struct Faults {
     pub pause: u32,
     /// A node stands still between two effects of a step, per step.
     pub pause_in_step: u32,
-    /// A node dies, per occasion.
+    /// A node dies, per occasion, now and then with its machine.
     pub crash: u32,
     /// A node dies between two effects, per step.
     pub crash_in_step: u32,
     /// A node dies before it does what a move orders, per order.
     pub crash_in_move: u32,
+    /// A node says farewell, per occasion.
+    pub farewell: u32,
+    /// A node that lives looks dead from most sides, per occasion.
+    pub lookalike: u32,
+    /// The ledger fails over to its standby, per occasion.
+    pub fail_over: u32,
+    /// And the standby was not synchronous, per fail-over.
+    pub behind: u32,
     /// A mirror forgets everything, per occasion.
     pub mirror_wiped: u32,
     /// A restore has to do without the mirror.
@@ -80,10 +88,21 @@ pub enum Canary {
     ParkedDropped,
     ParkedReordered,
     RouteChangedEarly,
+    ReadBeforeQuiet,
+    RefusalsForgotten,
+    SilenceIsDeath,
+    OnePortIsDeath,
+    SessionsNotCounted,
+    SeenNotCompared,
+    ReleasedWhileDeciding,
+    FailOverUnnoticed,
+    EpochsGivenAgain,
+    DeadAtOnce,
+    EndedForGood,
 }
 
 impl Canary {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 24] = [
         Self::FenceNotChecked,
         Self::DeadlineNotChecked,
         Self::DeadlineFromTheAnswer,
@@ -97,6 +116,17 @@ impl Canary {
         Self::ParkedDropped,
         Self::ParkedReordered,
         Self::RouteChangedEarly,
+        Self::ReadBeforeQuiet,
+        Self::RefusalsForgotten,
+        Self::SilenceIsDeath,
+        Self::OnePortIsDeath,
+        Self::SessionsNotCounted,
+        Self::SeenNotCompared,
+        Self::ReleasedWhileDeciding,
+        Self::FailOverUnnoticed,
+        Self::EpochsGivenAgain,
+        Self::DeadAtOnce,
+        Self::EndedForGood,
     ];
 
     /// The name on the command line.
@@ -116,6 +146,17 @@ impl Canary {
             Self::ParkedDropped => "parked-dropped",
             Self::ParkedReordered => "parked-reordered",
             Self::RouteChangedEarly => "route-changed-early",
+            Self::ReadBeforeQuiet => "read-before-quiet",
+            Self::RefusalsForgotten => "refusals-forgotten",
+            Self::SilenceIsDeath => "silence-is-death",
+            Self::OnePortIsDeath => "one-port-is-death",
+            Self::SessionsNotCounted => "sessions-not-counted",
+            Self::SeenNotCompared => "seen-not-compared",
+            Self::ReleasedWhileDeciding => "released-while-deciding",
+            Self::FailOverUnnoticed => "fail-over-unnoticed",
+            Self::EpochsGivenAgain => "epochs-given-again",
+            Self::DeadAtOnce => "dead-at-once",
+            Self::EndedForGood => "ended-for-good",
         }
     }
 
@@ -191,6 +232,10 @@ impl Faults {
             crash: 0,
             crash_in_step: 0,
             crash_in_move: 0,
+            farewell: 0,
+            lookalike: 0,
+            fail_over: 0,
+            behind: 0,
             mirror_wiped: 0,
             mirror_silent: 0,
             refused: 0,
@@ -214,6 +259,10 @@ impl Faults {
             crash: rare(prng, 20),
             crash_in_step: rare(prng, 10),
             crash_in_move: rare(prng, 60),
+            farewell: rare(prng, 20),
+            lookalike: rare(prng, 40),
+            fail_over: rare(prng, 12),
+            behind: pick(prng, &[0, 500, 1_000]),
             mirror_wiped: rare(prng, 20),
             mirror_silent: rare(prng, 300),
             refused: rare(prng, 10),

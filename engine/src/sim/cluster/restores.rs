@@ -57,7 +57,14 @@ impl World<'_> {
             }
             None => VecDeque::new(),
         };
-        self.coverage.count("cluster", if again { "RAISED" } else { "ACQUIRED" });
+        let came = match ask {
+            Ask::AcquireAgain { .. } => "RAISED",
+            Ask::TakeFromDead { owner, .. } if owner.node == me.node => "RECLAIMED",
+            Ask::TakeFromDead { .. } => "TAKEN FROM DEAD",
+            Ask::Acquire { anew: true, .. } => "TAKEN ANEW",
+            _ => "ACQUIRED",
+        };
+        self.coverage.count("cluster", came);
         self.trace.line(|| format!("{} {me:?} acquires shard {shard}, epoch {epoch}", self.now));
         self.nodes[me.node].landings.remove(&shard);
         self.owns(me, shard, epoch, sent, parked)
@@ -74,7 +81,7 @@ impl World<'_> {
     ) -> Verdict {
         self.nodes[me.node].leases.granted(shard, epoch, sent);
         self.nodes[me.node].places.insert(shard, Place::Loading { epoch, parked });
-        self.learn(me, shard, epoch, me.node)?;
+        self.hears_of(me, shard, epoch, me.node);
         self.tell_all(me, &Message::Route(shard, epoch, me.node));
         self.load(me, shard);
         Ok(())
@@ -82,7 +89,8 @@ impl World<'_> {
 
     pub(super) fn load(&mut self, me: Incarnation, shard: ShardId) {
         if matches!(self.nodes[me.node].places.get(&shard), Some(Place::Loading { .. })) {
-            self.ask(me, Ask::Load { shard });
+            let at = self.nodes[me.node].clock.time(self.now);
+            self.ask(me, Ask::Load { shard, at, arrival: None });
         }
     }
 
@@ -248,7 +256,9 @@ impl World<'_> {
     /// The actor is dead and the process lives: what was given to the writer may still be written, until
     /// it is fenced.
     fn orphan(&mut self, me: Incarnation, shard: ShardId, writer: &mut Writer) {
-        if let Some(writer::Message::Batch { epoch, entries, .. }) = writer.orphaned() {
+        if let Some(writer::Message::Batch { epoch, entries, .. }) = writer.orphaned()
+            && !self.nodes[me.node].timeline.is_over(epoch)
+        {
             self.ask(me, Ask::Append { shard, epoch, entries });
         }
     }
@@ -257,7 +267,8 @@ impl World<'_> {
     pub(super) fn allows(&self, me: Incarnation, shard: ShardId, epoch: Epoch) -> bool {
         let node = &self.nodes[me.node];
         let deadline = node.leases.deadline(shard, epoch);
-        lease::allows(deadline, node.clock.moment(self.now)) || self.is(Canary::DeadlineNotChecked)
+        let in_time = lease::allows(deadline, node.clock.moment(self.now));
+        (in_time || self.is(Canary::DeadlineNotChecked)) && !node.stopping
     }
 }
 

@@ -3,12 +3,13 @@
 //! First clients and faults do as the seed says (safety). Then the faults stop, and everything must come
 //! to rest: every shard has one owner, the shards are evenly spread, every command is answered (liveness).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::audit::Audit;
 use super::clients::Session;
 use super::database::{Ask, Database, Said, Statement};
+use super::deaths::Lookalike;
 use super::event::{Event, Message};
 use super::net::{End, Net};
 use super::node::{Incarnation, Node};
@@ -43,6 +44,12 @@ pub struct World<'a> {
     pub(super) workloads: Vec<Workload>,
     pub(super) sessions: BTreeMap<(ShardId, UserId), Session>,
     pub(super) audit: Audit,
+    /// Nodes that live and look dead.
+    pub(super) lookalikes: BTreeMap<usize, Lookalike>,
+    /// Nodes whose machine has gone with the process.
+    pub(super) machines_gone: BTreeSet<usize>,
+    /// Until when somebody may decide by a lease that a fail-over forgot.
+    pub(super) lossy_until: i64,
     pub(super) streams: Streams,
     /// Whether a node may stand still in the middle of this event's step: nothing of the event follows it.
     pub(super) may_pause: bool,
@@ -85,6 +92,9 @@ impl<'a> World<'a> {
             nodes: Vec::new(),
             sessions: BTreeMap::new(),
             audit: Audit::default(),
+            lookalikes: BTreeMap::new(),
+            machines_gone: BTreeSet::new(),
+            lossy_until: 0,
             streams: Streams {
                 clients: Prng::new(!seed, Stream::Workload),
                 ledger: Prng::new(!seed, Stream::Ledger),
@@ -111,7 +121,9 @@ impl<'a> World<'a> {
         for node in 0..self.options.nodes {
             let rate = self.draw_rate();
             let me = Incarnation { node, start: 0 };
-            self.nodes.push(Node::start(me, self.options.nodes, self.options.terms, self.now, rate));
+            let timeline = self.database.timeline;
+            let node = Node::start(me, self.options.nodes, self.options.terms, self.now, rate, timeline);
+            self.nodes.push(node);
             let pause = self.streams.clock.between(0, 1_000_000);
             self.schedule(pause, Event::Beat(me));
         }
@@ -189,6 +201,16 @@ impl<'a> World<'a> {
                 Ok(())
             }
             Event::Thaw(me) => self.thaw(me),
+            event @ (Event::Stop(_)
+            | Event::Flushed(..)
+            | Event::Exit(_)
+            | Event::SessionEnded(..)
+            | Event::Knock(..)
+            | Event::Knocked(..)
+            | Event::FailOver) => {
+                self.ends(event);
+                Ok(())
+            }
             Event::Beat(me) => {
                 self.beat(me);
                 Ok(())
@@ -217,6 +239,20 @@ impl<'a> World<'a> {
                 self.flush_mirror(me, shard, epoch);
                 Ok(())
             }
+        }
+    }
+
+    /// Processes and ledgers that end, and who hears of it.
+    fn ends(&mut self, event: Event) {
+        match event {
+            Event::Stop(me) => self.stop(me),
+            Event::Flushed(me, looks) => self.flushed(me, looks),
+            Event::Exit(me) => self.exit(me),
+            Event::SessionEnded(me, of) => self.session_ended(me, of),
+            Event::Knock(me, of) => self.knocked_at(me, of),
+            Event::Knocked(me, of, ports) => self.knocked(me, of, ports),
+            Event::FailOver => self.fail_over(),
+            _ => unreachable!("nothing ends"),
         }
     }
 
@@ -257,10 +293,11 @@ impl<'a> World<'a> {
         let node = &mut self.nodes[me.node];
         let no = node.fresh_no();
         let sent = node.clock.moment(self.now);
+        let timeline = node.timeline;
         node.asked.insert(no, (sent, ask.clone()));
         let fate = self.net.fate(End::Node(me.node), End::Ledger, self.now, &self.options.faults);
         if let Some(pause) = fate {
-            self.schedule(pause, Event::Ask(Statement { from: me, no, ask }));
+            self.schedule(pause, Event::Ask(Statement { from: me, no, timeline, ask }));
         }
         self.schedule_moment(me, sent + super::PATIENCE, Event::TimeOut(me, no));
         no
@@ -272,13 +309,17 @@ impl<'a> World<'a> {
             super::database::Verdict::Waits => {}
             super::database::Verdict::Commits => {
                 let takes = self.streams.ledger.between(0, self.options.faults.commit);
-                self.schedule(takes, Event::Commit(statement));
+                let timeline = self.database.timeline;
+                self.schedule(takes, Event::Commit(Statement { timeline, ..statement }));
             }
         }
-        Ok(())
+        self.database.broken.take().map_or(Ok(()), Err)
     }
 
     fn commit(&mut self, statement: &Statement) -> Verdict {
+        if statement.timeline != self.database.timeline {
+            return Ok(()); // The primary died with it.
+        }
         let refuse = self.streams.ledger.chance(self.options.faults.refused);
         let refuse = refuse.then(|| usize::try_from(self.streams.ledger.below(8)).unwrap_or(0));
         let (said, waiting) = self.database.commit(statement, refuse)?;
@@ -298,22 +339,23 @@ impl<'a> World<'a> {
     }
 
     fn deliver(&mut self, from: Incarnation, me: Incarnation, message: Message) -> Verdict {
-        let node = &mut self.nodes[me.node];
-        node.heard[from.node] = Some(node.clock.moment(self.now));
+        self.hears(me, from);
         match message {
-            Message::Hello => {}
+            Message::Hello { draining } => {
+                if draining {
+                    self.nodes[me.node].leaving.insert(from);
+                }
+            }
             Message::HowIsTheLedger(asked) => self.ledger_asked(me, from, asked),
             Message::TheLedger { asked, away } => self.ledger_told(me, from, asked, away),
-            Message::Route(shard, epoch, owner) => self.learn(me, shard, epoch, owner)?,
+            Message::Route(shard, epoch, owner) => self.hears_of(me, shard, epoch, owner),
             Message::Warm(shard, attempt) => self.asked_to_warm(me, from, shard, attempt),
             Message::Ready(shard, attempt) => self.target_says(me, from, shard, attempt, Heard::Ready)?,
             Message::Holding(shard, attempt) => self.target_says(me, from, shard, attempt, Heard::Holding)?,
             Message::Declined(shard, attempt) => {
                 self.target_says(me, from, shard, attempt, Heard::Declined)?
             }
-            Message::State(shard, attempt, state) => {
-                self.lands(me, from, shard, Notice::State(attempt, state))?;
-            }
+            Message::State(shard, attempt, carried) => self.hold(me, from, shard, attempt, carried)?,
             Message::HandedOver(shard, attempt) => {
                 self.lands(me, from, shard, Notice::HandedOver(attempt))?
             }
@@ -330,6 +372,7 @@ impl<'a> World<'a> {
         self.trace.line(|| format!("-- {} the faults stop", self.now));
         self.options.faults = Faults { drift: self.options.faults.drift, ..Faults::none() };
         self.net.heal();
+        self.lookalikes.clear();
         for shard in 0..self.options.shards {
             let workload = &mut self.workloads[usize::from(shard)];
             let again: Vec<_> =
