@@ -32,6 +32,9 @@ use crate::steward::Hints;
 pub use crate::feed::Snapshot;
 pub use crate::mirror::Away as MirrorAway;
 
+/// How long another node may take to send the memory of a shard.
+const MEMORY: Duration = Duration::from_secs(30);
+
 /// Cheap to clone; one for the whole process.
 #[derive(Clone)]
 pub struct Handle {
@@ -80,7 +83,7 @@ impl Answer {
 }
 
 /// A shard's memory at one point of its chain, for audits.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Memory {
     pub shard: ShardId,
     pub epoch: Epoch,
@@ -214,13 +217,25 @@ impl Handle {
         self.watch(option, Some(since))?.up_to_date().await
     }
 
-    /// A shard's memory, for audits.
+    /// A shard's memory, for audits, from whoever serves it.
     ///
     /// # Errors
     /// The shard is not serving.
     pub async fn memory(&self, shard: ShardId) -> Result<Memory, Unavailable> {
         let door = self.door(shard).ok_or(Unavailable::Overloaded)?;
-        door.read(|reply, permit| Message::Memory { reply, permit }).await
+        let Some((_, owner)) = door.elsewhere() else {
+            return door.read(|reply, permit| Message::Memory { reply, permit }).await;
+        };
+        match self.call_within(&owner, Call::Memory(shard), MEMORY).await? {
+            Returned::Memory(memory) => Ok(*memory),
+            other => Err(odd(&other)),
+        }
+    }
+
+    /// Who serves a shard; `None` where there is no such shard.
+    #[must_use]
+    pub fn status(&self, shard: ShardId) -> Option<ShardStatus> {
+        self.door(shard).map(Door::status)
     }
 
     /// Every shard's status, by shard.
@@ -332,7 +347,7 @@ impl Handle {
 }
 
 /// An owner answered something else than what it was asked: a bug, on one side or the other.
-fn odd(returned: &Returned) -> Unavailable {
+pub(crate) fn odd(returned: &Returned) -> Unavailable {
     tracing::error!(?returned, "a peer answered another question");
     Unavailable::Overloaded
 }

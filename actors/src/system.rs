@@ -150,7 +150,8 @@ impl System {
         let (supervisor, _) = Supervisor::spawn(None, Supervisor, tree)
             .await
             .map_err(|error| StartError::Supervisor(error.to_string()))?;
-        let (hints, moves) = (Hints::default(), Moves::new(doors.clone(), peers.clone()));
+        let (hints, at_once) = (Hints::default(), options.rebalance.at_once);
+        let moves = Moves::new(ledger.me(), clock.clone(), doors.clone(), peers.clone(), at_once);
         let renewal = Renewal {
             ledger: ledger.clone(),
             leases: leases.clone(),

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use actors::Handle;
 use actors::handle::ShardStatus;
-use actors::peers::{Call, Forward, Member, News, PeerError, Peers, Reply, Returned, Standing};
+use actors::moves::MoveInfo;
+use actors::peers::{
+    Call, Forward, Member, News, PeerError, Peers, Reply, Request, RequestError, Returned, Standing,
+};
 use actors::ports::Owner;
 use actors::reach::Report;
 use async_trait::async_trait;
@@ -19,7 +22,7 @@ use super::data::{Caller, Lane, follow};
 use super::greet::{Presence, who_answers};
 use super::members::{Evidence, Members, Reach, State, Status};
 use super::tls::Tls;
-use super::{Control, members};
+use super::{Control, members, requests};
 use crate::config::peers::Place;
 
 /// How long a start waits for peers that are neither there nor known to be away.
@@ -259,6 +262,19 @@ impl Peers for ClusterPeers {
 
     async fn call(&self, node: &Owner, call: Call, deadline: Instant) -> Result<Returned, PeerError> {
         self.caller.call(node, call, deadline).await
+    }
+
+    async fn request(
+        &self,
+        node: &Owner,
+        request: Request,
+        deadline: Instant,
+    ) -> Result<Vec<MoveInfo>, RequestError> {
+        let reply = match self.control.get() {
+            Some(control) => control.ask(node.id, requests::request_out(request), deadline).await,
+            None => Err(super::PeerError::Away),
+        };
+        requests::reply_in(&node.node, reply)
     }
 
     fn say(&self, news: News) {

@@ -168,6 +168,7 @@ fn admin_routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(admin::audit::memory))
         .routes(routes!(admin::mirror::mirror))
         .routes(routes!(admin::resync::resync))
+        .routes(routes!(admin::resync::resync_shard))
         .routes(routes!(admin::shards::list))
         .routes(routes!(admin::nodes::list))
         .routes(routes!(admin::nodes::drain))

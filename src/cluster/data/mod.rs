@@ -6,13 +6,14 @@
 //! one HTTP/2 stream, in order; what has gathered while the last bytes went out goes together.
 //!
 //! Reading order: [`wire`] and [`convert`] (what is said), [`connection`], [`lane`] (commands there and answers
-//! back), [`feed`] (maps), [`calls`] (the rest), [`serve`] (the owner's end).
+//! back), [`feed`] (maps), [`calls`] and [`memory`] (the rest), [`serve`] (the owner's end).
 
 mod calls;
 mod connection;
 mod convert;
 mod feed;
 mod lane;
+mod memory;
 mod serve;
 mod wire;
 

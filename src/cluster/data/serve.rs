@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actors::Handle;
 use actors::feed::Position;
-use actors::peers::{Forward, Reply};
+use actors::peers::{Forward, Reply, Returned};
 use bytes::{Bytes, BytesMut};
 use engine::{Epoch, OptionId, ShardId};
 use http_body_util::{BodyExt as _, Limited};
@@ -18,8 +18,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::connection::Chunks;
-use super::convert;
 use super::wire::{self, Down, Frames, NotAMessage, Seen, Up};
+use super::{convert, memory};
 use crate::cluster::DataService;
 
 pub(super) const LANE: &str = "/peer/v1/lane";
@@ -139,9 +139,16 @@ async fn write(mut says: mpsc::UnboundedReceiver<Down>, chunks: mpsc::Sender<Byt
 
 async fn answer_call(handle: &Handle, call: wire::Call) -> Response<Chunks> {
     let question = convert::call_in(&call.question);
-    let returned = handle.answer_call(&convert::owner_in(call.from), question).await;
-    match wire::encode(&convert::returned_out(returned)) {
-        Ok(bytes) => Response::new(Chunks::whole(bytes)),
+    let returned = match handle.answer_call(&convert::owner_in(call.from), question).await {
+        Ok(Returned::Memory(memory)) => return Response::new(memory::send(memory)),
+        returned => convert::returned_out(returned),
+    };
+    match wire::encode(&returned) {
+        Ok(message) => {
+            let mut bytes = BytesMut::new();
+            wire::frame(&message, &mut bytes);
+            Response::new(Chunks::whole(bytes.to_vec()))
+        }
         Err(error) => refused(&error),
     }
 }
