@@ -247,11 +247,9 @@ impl Alone {
         } else {
             ShardState::Serving
         };
-        // The lease was made out before this node knew which port it was given.
-        let url = if serves_here { &self.url } else { &lease.owner.public_url };
         let owner = (state != ShardState::Free).then(|| ShardOwner {
             node: lease.owner.node.clone(),
-            url: url.clone(),
+            url: lease.owner.public_url.clone(),
             expires_in,
         });
         ShardInfo { shard, epoch: lease.epoch, owner, state }

@@ -4,7 +4,7 @@
 //! process carries its owner's name, so that a successor can see whether it lives, and end what of it is
 //! stuck. What is decided is decided on the primary, by the server's clock.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actors::ports::LedgerError;
@@ -64,6 +64,7 @@ pub struct PgLedger {
     readers: Sessions,
     plans: PlanCache,
     grants: Grants,
+    public_url: OnceLock<String>,
 }
 
 /// Restores read rows and log at once; the rest is for audits and requests.
@@ -91,9 +92,14 @@ impl PgLedger {
             readers: sessions(READERS),
             plans: PlanCache::default(),
             grants: Grants::default(),
+            public_url: OnceLock::new(),
             connector,
             options,
         }
+    }
+
+    fn public_url(&self) -> &str {
+        self.public_url.get().unwrap_or(&self.options.public_url)
     }
 
     fn may_write(&self) -> Result<(), LedgerError> {
@@ -113,6 +119,11 @@ impl PgLedger {
 impl Store for PgLedger {
     async fn cluster_id(&self) -> Result<Uuid, LedgerError> {
         self.stored_cluster_id().await
+    }
+
+    fn listens_at(&self, public_url: String) {
+        // Listeners are bound once.
+        let _first = self.public_url.set(public_url);
     }
 
     async fn close(&self) {

@@ -46,6 +46,25 @@ fn owner_of(server: &Server, option: u32) -> String {
     server.get(&format!("/api/v1/route?concertId={option}")).json()["url"].as_str().unwrap().to_owned()
 }
 
+/// Whoever answers, it is the owner of what the answer is about that is named.
+fn everybody_names_the_owner(servers: &[Server; 3], option: u32, reservation: &str) {
+    let owner = format!("Hotseat-Owner: {}", owner_of(&servers[0], option));
+    assert!(servers.iter().any(|server| owner.ends_with(&server.api)), "{owner}");
+    let bearer = format!("Bearer {}", token(option.into()));
+    for server in servers {
+        let paths = [
+            format!("options/{option}/seats?since=0.0"),
+            format!("reservations/{reservation}"),
+            format!("route?concertId={option}"),
+        ];
+        for path in paths {
+            let url = format!("{}/api/v1/{path}", server.api);
+            let answer = request("GET", &url, &[("Authorization", &bearer)], None).unwrap();
+            assert!(answer.has_header(&owner), "{path}: not {owner} in {}", answer.head);
+        }
+    }
+}
+
 #[test]
 fn shards_are_spread_moved_and_drained_from_any_node() {
     let (cluster, servers) = uneven();
@@ -104,6 +123,10 @@ fn audits_and_resyncs_reach_every_shard_from_any_node() {
     cluster.run(1, &["shards", "rebalance"]).success();
     let held = sell(&servers, "a", 0);
     until(|| select(&servers[1], &token(20), 9) == 201);
+
+    for (option, id) in (1..).zip(&held) {
+        everybody_names_the_owner(&servers, option, id);
+    }
 
     // An audit beside any node compares every shard's memory and mirror.
     for node in 0..3 {
