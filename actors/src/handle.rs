@@ -19,7 +19,7 @@ use crate::arrivals::Arrivals;
 use crate::batch::{self, Sent};
 use crate::door::{Door, Doors, Route};
 use crate::feed::{Frame, Hub, Position, Watch};
-use crate::followers::{Followers, Following, Selection};
+use crate::followers::{Followers, Following, ForNode, Interests, Selection};
 use crate::leases::Leases;
 use crate::mirror::Mirroring;
 use crate::observe::{Metrics, Op};
@@ -140,10 +140,27 @@ impl Handle {
         batch::send(door, asks, deadline, *ledger_ack_timeout, metrics)
     }
 
-    /// Listens for changes of a user's own selections on this node, in every option.
+    /// Listens for changes of a user's own selections, in every option.
     #[must_use]
     pub fn follow(&self, user: UserId) -> Following {
         self.inner.followers.follow(user)
+    }
+
+    /// Listens for the users of another node, whose sockets are there.
+    #[must_use]
+    pub fn follow_for_node(&self) -> ForNode {
+        self.inner.followers.for_node()
+    }
+
+    /// Hears which users have sockets on this node.
+    #[must_use]
+    pub fn interests(&self) -> Interests {
+        self.inner.followers.interests()
+    }
+
+    /// Tells a user's sockets on this node what another one has decided.
+    pub fn tell_here(&self, user: UserId, selection: Selection) {
+        self.inner.followers.tell_here(user, selection);
     }
 
     /// What a user has selected in an option now.

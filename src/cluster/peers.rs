@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::data::{Caller, Lane, follow};
+use super::data::{Caller, Lane, follow, listen};
 use super::greet::{Presence, who_answers};
 use super::members::{Evidence, Members, Reach, State, Status};
 use super::tls::Tls;
@@ -34,7 +34,7 @@ const LOOK: Duration = Duration::from_millis(250);
 /// How long one knock at a port may take.
 const KNOCK: Duration = Duration::from_millis(500);
 
-/// How long to wait before a feed that broke off is followed anew.
+/// How long to wait before a peer whose feed broke off is followed anew.
 const AGAIN: Duration = Duration::from_millis(200);
 
 /// The port's implementation. It can be given to the actors before the control plane has started.
@@ -223,10 +223,24 @@ fn owner_of(peer: &members::Member) -> Owner {
     }
 }
 
+/// What is shown of a peer's shards, and what this node's users have there.
 async fn follow_one(handle: Handle, peer_url: String, tls: Option<Tls>) {
+    tokio::join!(follow_maps(&handle, &peer_url, tls.as_ref()), listen_to(&handle, &peer_url, tls.as_ref()));
+}
+
+async fn follow_maps(handle: &Handle, peer_url: &str, tls: Option<&Tls>) {
     loop {
-        if let Err(error) = follow(&handle, &peer_url, tls.as_ref()).await {
+        if let Err(error) = follow(handle, peer_url, tls).await {
             tracing::debug!(%error, peer_url, "a peer's feed is followed anew");
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+async fn listen_to(handle: &Handle, peer_url: &str, tls: Option<&Tls>) {
+    loop {
+        if let Err(error) = listen(handle, peer_url, tls).await {
+            tracing::debug!(%error, peer_url, "a peer is listened to anew");
         }
         tokio::time::sleep(AGAIN).await;
     }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod clicks;
-mod client;
+pub mod client;
 mod evil;
 mod feed;
 mod opening;

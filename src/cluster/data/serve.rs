@@ -19,12 +19,13 @@ use tokio::time::Instant;
 
 use super::connection::Chunks;
 use super::wire::{self, Down, Frames, NotAMessage, Seen, Up};
-use super::{convert, memory};
+use super::{convert, memory, mine};
 use crate::cluster::DataService;
 
 pub(super) const LANE: &str = "/peer/v1/lane";
 pub(super) const FEED: &str = "/peer/v1/feed";
 pub(super) const CALL: &str = "/peer/v1/call";
+pub(super) const MINE: &str = "/peer/v1/mine";
 
 /// Answers that are written together at most.
 const TOGETHER: usize = 1_024;
@@ -44,6 +45,7 @@ async fn answer(handle: Handle, request: Request<Incoming>) -> Response<Chunks> 
     let (head, body) = request.into_parts();
     match head.uri.path() {
         LANE => lane(handle, body),
+        MINE => Response::new(mine::tell(&handle, body)),
         FEED => match whole(body).await {
             Ok(seen) => feed(handle, seen),
             Err(error) => refused(&error),

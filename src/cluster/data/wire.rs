@@ -286,6 +286,22 @@ pub struct Policy {
     pub version: u32,
 }
 
+/// Whose selections a node wants to hear of, since it last said so.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interest {
+    pub come: Vec<u64>,
+    pub gone: Vec<u64>,
+}
+
+/// What a user has selected in an option now.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mine {
+    pub user: u64,
+    pub option: u32,
+    pub seats: Seats,
+    pub expires_at: i64,
+}
+
 /// What a node has of an option's feed.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {

@@ -7,6 +7,7 @@ use servers::Postgres;
 
 use super::{Cluster, clicking, select, shards, token};
 use crate::support::{Server, request, until};
+use crate::ws::client::Ws;
 
 /// Three nodes of which the first has everything: nobody evens that out by himself for a while.
 fn uneven() -> (Cluster, [Server; 3]) {
@@ -181,4 +182,31 @@ fn audits_and_resyncs_reach_every_shard_from_any_node() {
     assert_eq!(all.out.matches(" could not be rebuilt: ").count(), 1, "{all:?}");
     assert!(all.out.contains(" rebuilt: memory was as the ledger is"), "{all:?}");
     assert_eq!(select(&servers[0], &token(21), 10), 201, "memory is as it was, and the sale goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_hears_on_any_node_what_is_decided_on_another() {
+    let (cluster, servers) = uneven();
+    let token = token(7);
+    let mut sockets = Vec::new();
+    for server in &servers {
+        let mut socket = Ws::with_token(server.api.strip_prefix("http://").unwrap(), &token).await;
+        socket.ask("p", json!({"op": "ping"})).await;
+        sockets.push(socket);
+    }
+    // The first node decides, and the second is asked.
+    let clicks = clicking(&servers[1], token.clone());
+    for socket in &mut sockets {
+        let mine = socket.event("mine").await;
+        assert_eq!((&mine["option"], &mine["seats"]), (&json!(1), &json!([21])));
+    }
+    clicks.join().unwrap();
+    // Then the third decides.
+    let shard = servers[0].get("/api/v1/route?concertId=1").json()["shard"].to_string();
+    cluster.run(1, &["shards", "move", &shard, "--to", "n3"]).success();
+    assert_eq!(owner_of(&servers[0], 1), servers[2].api);
+    assert_eq!(select(&servers[1], &token, 22), 201);
+    for socket in &mut sockets {
+        socket.find(|said| said["ev"] == "mine" && said["seats"] == json!([21, 22])).await;
+    }
 }
