@@ -92,6 +92,7 @@ impl App {
         let public = bind(config.server.listen, "server.listen")?;
         let ops_url = url(ops.local_addr()?);
         let public_url = public_url(config, public.local_addr()?);
+        ledger.listens_at(public_url.clone());
 
         let (mut registry, metrics, http) = measured();
         let mirror = open_mirror(config).await?;

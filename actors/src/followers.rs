@@ -1,17 +1,23 @@
-//! Who wants to hear when a user's own soft locks change: every socket of that user.
+//! Who wants to hear when a user's own soft locks change: every socket of that user, here and on other nodes.
 //!
 //! The shard tells after it has decided, and only where somebody listens. What is told is the whole
 //! selection of one option as it is now, so that a listener who is slow keeps the newest and no backlog.
+//! Each node says to the others which users have sockets there ([`elsewhere`]); what it hears of them from an owner it
+//! tells its own sockets alone.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::task::{Context, Poll, Waker};
 
 use engine::{OptionId, SeatList, Time, UserId};
 
+pub use self::elsewhere::{ForNode, Interests};
+use self::elsewhere::{Interest, Node};
 use crate::lock::lock;
+
+mod elsewhere;
 
 /// What a user has selected in an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +34,16 @@ pub struct Selection {
 pub struct Followers {
     /// How many there are, so that a shard to which nobody listens looks no further.
     count: AtomicUsize,
-    users: RwLock<HashMap<UserId, Vec<Arc<Ear>>>>,
+    users: RwLock<HashMap<UserId, Listening>>,
+    /// Who tells another node which users listen here.
+    interests: Mutex<Vec<Weak<Interest>>>,
+}
+
+/// Who listens for a user.
+#[derive(Debug, Default)]
+struct Listening {
+    ears: Vec<Arc<Ear>>,
+    nodes: Vec<Arc<Node>>,
 }
 
 /// One who listens for one user, until it is dropped.
@@ -56,7 +71,11 @@ impl Followers {
     pub fn follow(self: &Arc<Self>, user: UserId) -> Following {
         let ear = Arc::new(Ear::default());
         let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
-        users.entry(user).or_default().push(ear.clone());
+        let ears = &mut users.entry(user).or_default().ears;
+        ears.push(ear.clone());
+        if ears.len() == 1 {
+            self.announce(user, true);
+        }
         self.count.fetch_add(1, Ordering::Relaxed);
         Following { followers: self.clone(), user, ear }
     }
@@ -74,7 +93,15 @@ impl Followers {
     /// Tells everybody who listens for the user.
     pub fn tell(&self, user: UserId, selection: Selection) {
         let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
-        for ear in users.get(&user).into_iter().flatten() {
+        let Some(listening) = users.get(&user) else { return };
+        listening.ears.iter().for_each(|ear| ear.hear(selection));
+        listening.nodes.iter().for_each(|node| node.hear(user, selection));
+    }
+
+    /// Tells the user's sockets on this node what the owner of the option has told it.
+    pub fn tell_here(&self, user: UserId, selection: Selection) {
+        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
+        for ear in users.get(&user).iter().flat_map(|listening| &listening.ears) {
             ear.hear(selection);
         }
     }
@@ -84,9 +111,12 @@ impl Followers {
     pub fn shown(&self) -> Vec<(UserId, OptionId)> {
         let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
         let mut shown = Vec::new();
-        for (user, ears) in users.iter() {
-            for ear in ears {
+        for (user, listening) in users.iter() {
+            for ear in &listening.ears {
                 shown.extend(lock(&ear.0).shown.iter().map(|option| (*user, *option)));
+            }
+            for node in &listening.nodes {
+                shown.extend(node.shown_to(*user).into_iter().map(|option| (*user, option)));
             }
         }
         shown.sort_unstable();
@@ -96,13 +126,22 @@ impl Followers {
 
     fn leave(&self, user: UserId, ear: &Arc<Ear>) {
         let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(ears) = users.get_mut(&user) {
-            ears.retain(|other| !Arc::ptr_eq(other, ear));
-            if ears.is_empty() {
+        if let Some(listening) = users.get_mut(&user) {
+            listening.ears.retain(|other| !Arc::ptr_eq(other, ear));
+            if listening.ears.is_empty() {
+                self.announce(user, false);
+            }
+            if listening.is_empty() {
                 users.remove(&user);
             }
         }
         self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Listening {
+    fn is_empty(&self) -> bool {
+        self.ears.is_empty() && self.nodes.is_empty()
     }
 }
 
@@ -195,6 +234,44 @@ mod tests {
         followers.tell(USER, selection(2, &[9]));
         followers.tell(USER, selection(1, &[]));
         assert_eq!(followers.shown(), [(USER, OptionId(2))]);
+    }
+
+    /// The owner's node has no socket of the user; the other node has one, and says so.
+    #[tokio::test]
+    async fn what_an_owner_decides_reaches_the_sockets_of_another_node_once() {
+        let (owner, other) = (Arc::new(Followers::default()), Arc::new(Followers::default()));
+        let mut socket = other.follow(USER);
+        let mut interests = other.interests();
+        let (come, gone) = interests.next().await;
+        assert_eq!((come.as_slice(), gone.as_slice()), (&[USER] as &[_], &[] as &[_]));
+        let node = owner.for_node();
+        node.come(&come);
+        node.come(&come);
+        assert!(owner.has(USER));
+        owner.tell(USER, selection(1, &[3]));
+        owner.tell(USER, selection(1, &[3, 4]));
+        assert_eq!(owner.shown(), [(USER, OptionId(1))]);
+        assert_eq!(node.next().await, [(USER, selection(1, &[3, 4]))], "the newest alone");
+
+        // What it heard it tells its sockets, and no other node: else it would come back for ever.
+        let back = other.for_node();
+        back.come(&[USER]);
+        other.tell_here(USER, selection(1, &[3, 4]));
+        assert_eq!(socket.next().await, selection(1, &[3, 4]));
+        assert!(tokio::time::timeout(std::time::Duration::from_millis(20), back.next()).await.is_err());
+
+        // The last socket closes; who came and went in between is nobody's business.
+        drop(other.follow(UserId(8)));
+        let second = other.follow(USER);
+        drop(socket);
+        drop(second);
+        let (come, gone) = interests.next().await;
+        assert_eq!((come.as_slice(), gone.as_slice()), (&[] as &[_], &[USER, UserId(8)] as &[_]));
+        node.gone(&[USER]);
+        assert!(!owner.has(USER) && owner.is_empty());
+        node.come(&[USER, UserId(9)]);
+        drop(node);
+        assert!(owner.is_empty(), "a node that is gone listens no more");
     }
 
     #[tokio::test]

@@ -16,8 +16,10 @@ use crate::batch::{Later, Sent};
 use crate::door::{Door, Route};
 use crate::handle::{Answer, Ask, Handle};
 use crate::lock::lock;
+use crate::mirror::check::MirrorUnchecked;
 use crate::peers::{Call, Forward, PeerError, Reply, Returned};
-use crate::ports::Owner;
+use crate::ports::{MirrorError, Owner};
+use crate::resync::ResyncError;
 use crate::shard::Message;
 
 /// Owners that are tried: the one this node knows, and one more for each move on the way.
@@ -267,6 +269,26 @@ impl Handle {
             Call::Hold(shard, attempt, locks) => self.inner.arrivals.hold(shard, attempt, locks).await,
             Call::HandedOver(shard, attempt) => Ok(self.inner.arrivals.handed_over(shard, attempt)),
             Call::Resumed(shard, attempt) => Ok(self.inner.arrivals.resumed(shard, attempt)),
+            Call::Memory(shard) => {
+                let read = self.here(shard)?.read(|reply, permit| Message::Memory { reply, permit });
+                read.await.map(|memory| Returned::Memory(Box::new(memory))).map_err(unavailable)
+            }
+            Call::CheckMirror(shard) => {
+                self.here(shard)?;
+                match self.check_mirror_here(shard).await {
+                    Ok(check) => Ok(Returned::Mirror(check)),
+                    Err(MirrorUnchecked::Shard(why)) => Err(unavailable(why)),
+                    Err(MirrorUnchecked::Mirror(MirrorError(why))) => Ok(Returned::MirrorAway(why)),
+                }
+            }
+            Call::Resync(shard) => {
+                self.here(shard)?;
+                match self.resync_here(shard).await {
+                    Ok(resynced) => Ok(Returned::Resynced(resynced)),
+                    Err(ResyncError::Unavailable(why)) => Err(unavailable(why)),
+                    Err(ResyncError::Contradiction(why)) => Ok(Returned::Contradiction(why)),
+                }
+            }
         }
     }
 
@@ -280,7 +302,17 @@ impl Handle {
 
     /// Asks an owner for something that it knows.
     pub(crate) async fn call(&self, owner: &Owner, call: Call) -> Result<Returned, Unavailable> {
-        let called = self.inner.peers.call(owner, call, Instant::now() + CALL).await;
+        self.call_within(owner, call, CALL).await
+    }
+
+    /// The same, where the answer takes its time.
+    pub(crate) async fn call_within(
+        &self,
+        owner: &Owner,
+        call: Call,
+        patience: Duration,
+    ) -> Result<Returned, Unavailable> {
+        let called = self.inner.peers.call(owner, call, Instant::now() + patience).await;
         called.map_err(|error| {
             tracing::debug!(%error, node = owner.node, "a peer was asked in vain");
             match error {

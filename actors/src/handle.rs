@@ -19,7 +19,7 @@ use crate::arrivals::Arrivals;
 use crate::batch::{self, Sent};
 use crate::door::{Door, Doors, Route};
 use crate::feed::{Frame, Hub, Position, Watch};
-use crate::followers::{Followers, Following, Selection};
+use crate::followers::{Followers, Following, ForNode, Interests, Selection};
 use crate::leases::Leases;
 use crate::mirror::Mirroring;
 use crate::observe::{Metrics, Op};
@@ -31,6 +31,9 @@ use crate::steward::Hints;
 
 pub use crate::feed::Snapshot;
 pub use crate::mirror::Away as MirrorAway;
+
+/// How long another node may take to send the memory of a shard.
+const MEMORY: Duration = Duration::from_secs(30);
 
 /// Cheap to clone; one for the whole process.
 #[derive(Clone)]
@@ -80,7 +83,7 @@ impl Answer {
 }
 
 /// A shard's memory at one point of its chain, for audits.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Memory {
     pub shard: ShardId,
     pub epoch: Epoch,
@@ -137,10 +140,27 @@ impl Handle {
         batch::send(door, asks, deadline, *ledger_ack_timeout, metrics)
     }
 
-    /// Listens for changes of a user's own selections on this node, in every option.
+    /// Listens for changes of a user's own selections, in every option.
     #[must_use]
     pub fn follow(&self, user: UserId) -> Following {
         self.inner.followers.follow(user)
+    }
+
+    /// Listens for the users of another node, whose sockets are there.
+    #[must_use]
+    pub fn follow_for_node(&self) -> ForNode {
+        self.inner.followers.for_node()
+    }
+
+    /// Hears which users have sockets on this node.
+    #[must_use]
+    pub fn interests(&self) -> Interests {
+        self.inner.followers.interests()
+    }
+
+    /// Tells a user's sockets on this node what another one has decided.
+    pub fn tell_here(&self, user: UserId, selection: Selection) {
+        self.inner.followers.tell_here(user, selection);
     }
 
     /// What a user has selected in an option now.
@@ -214,13 +234,25 @@ impl Handle {
         self.watch(option, Some(since))?.up_to_date().await
     }
 
-    /// A shard's memory, for audits.
+    /// A shard's memory, for audits, from whoever serves it.
     ///
     /// # Errors
     /// The shard is not serving.
     pub async fn memory(&self, shard: ShardId) -> Result<Memory, Unavailable> {
         let door = self.door(shard).ok_or(Unavailable::Overloaded)?;
-        door.read(|reply, permit| Message::Memory { reply, permit }).await
+        let Some((_, owner)) = door.elsewhere() else {
+            return door.read(|reply, permit| Message::Memory { reply, permit }).await;
+        };
+        match self.call_within(&owner, Call::Memory(shard), MEMORY).await? {
+            Returned::Memory(memory) => Ok(*memory),
+            other => Err(odd(&other)),
+        }
+    }
+
+    /// Who serves a shard; `None` where there is no such shard.
+    #[must_use]
+    pub fn status(&self, shard: ShardId) -> Option<ShardStatus> {
+        self.door(shard).map(Door::status)
     }
 
     /// Every shard's status, by shard.
@@ -332,7 +364,7 @@ impl Handle {
 }
 
 /// An owner answered something else than what it was asked: a bug, on one side or the other.
-fn odd(returned: &Returned) -> Unavailable {
+pub(crate) fn odd(returned: &Returned) -> Unavailable {
     tracing::error!(?returned, "a peer answered another question");
     Unavailable::Overloaded
 }

@@ -8,6 +8,7 @@ use engine::{Epoch, ShardId, Span, Time};
 
 pub use self::together::Together;
 use crate::handle::{Handle, ShardStatus};
+pub use crate::moves::{MoveId, MoveInfo, MoveState};
 use crate::ports::{LeaseRow, Ledger, LedgerError};
 
 mod together;
@@ -34,7 +35,8 @@ pub trait Ops: Send + Sync + 'static {
     /// Any.
     async fn move_shard(&self, shard: ShardId, to: &str) -> Result<MoveInfo, OpsError>;
 
-    /// The moves that wait or are under way, and the last thousand that have ended: newest first.
+    /// The moves that wait or are under way, and of each shard the last that has ended, as the nodes that are up tell
+    /// them: newest first.
     ///
     /// # Errors
     /// [`OpsError::Unavailable`] and [`OpsError::Corrupt`] alone.
@@ -118,40 +120,6 @@ pub enum LedgerReach {
     Unknown,
 }
 
-/// A shard on its way from one node to another.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MoveInfo {
-    /// `None`: only planned.
-    pub id: Option<MoveId>,
-    pub shard: ShardId,
-    pub from: String,
-    pub to: String,
-    pub state: MoveState,
-    /// When it came into its state.
-    pub since: Time,
-    /// Until it has ended, where that can be told.
-    pub eta: Option<Span>,
-}
-
-/// A UUID.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MoveId(pub u128);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MoveState {
-    /// Somebody asked what would be moved.
-    Planned,
-    /// For its turn.
-    Waiting,
-    /// The new owner reads what takes long; the shard serves.
-    Preparing,
-    /// Commands wait until the new owner has the shard.
-    Moving,
-    Done,
-    /// The shard serves where it was, or wherever the ledger says. The reason is a sentence for operators.
-    Failed(String),
-}
-
 /// How to spread the shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rebalance {
@@ -178,10 +146,18 @@ pub enum OpsError {
     AlreadyThere { shard: ShardId, node: String },
     #[error("shard {0} does not serve now, and nobody can give it away: try again when it does")]
     NotServing(ShardId),
-    #[error("{node:?} has shard {shard}, and only it can give it away: ask it, at {url}")]
-    AskOwner { shard: ShardId, node: String, url: String },
-    #[error("a node is drained by itself: ask {node:?}, at {url}")]
-    AskNode { node: String, url: String },
+    #[error(
+        "{node:?} has shard {shard} and does not answer: another node takes it when its lease has run out"
+    )]
+    OwnerSilent { shard: ShardId, node: String },
+    #[error("{node:?} was not asked, and nothing was begun: {why}")]
+    NotAsked { node: String, why: String },
+    #[error("whether {node:?} has begun is not known: {why}; its moves tell")]
+    Unsure { node: String, why: String },
+    #[error("shards are being spread already: wait until the {0} that are left have moved")]
+    Spreading(usize),
+    #[error("no other node takes shards: see that one is up and does not drain")]
+    Nowhere,
     #[error("this node is alone: there is no other node to move a shard to")]
     Alone,
     /// Try again.
@@ -271,11 +247,9 @@ impl Alone {
         } else {
             ShardState::Serving
         };
-        // The lease was made out before this node knew which port it was given.
-        let url = if serves_here { &self.url } else { &lease.owner.public_url };
         let owner = (state != ShardState::Free).then(|| ShardOwner {
             node: lease.owner.node.clone(),
-            url: url.clone(),
+            url: lease.owner.public_url.clone(),
             expires_in,
         });
         ShardInfo { shard, epoch: lease.epoch, owner, state }

@@ -12,9 +12,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::followers::Selection;
-use crate::handle::{Answer, Ask};
+use crate::handle::{Answer, Ask, Memory};
+use crate::mirror::check::MirrorCheck;
+use crate::moves::{MoveError, MoveId, MoveInfo};
 use crate::ports::Owner;
 use crate::reach::Report;
+use crate::resync::Resynced;
 
 /// The other nodes.
 #[async_trait]
@@ -28,11 +31,22 @@ pub trait Peers: Send + Sync + 'static {
     /// what became of the rest.
     fn ask(&self, owner: &Owner, forward: Forward) -> mpsc::UnboundedReceiver<Reply>;
 
-    /// Asks another node something that changes nothing there, or has it do its part of a move.
+    /// Asks another node for what it knows of a shard, or for its part of a move or a repair.
     ///
     /// # Errors
     /// It did not answer, or cannot.
     async fn call(&self, node: &Owner, call: Call, deadline: Instant) -> Result<Returned, PeerError>;
+
+    /// Asks another node for its part of what an operator wants of the cluster.
+    ///
+    /// # Errors
+    /// It refuses, or did not answer.
+    async fn request(
+        &self,
+        node: &Owner,
+        request: Request,
+        deadline: Instant,
+    ) -> Result<Vec<MoveInfo>, RequestError>;
 
     /// Tells the others something of this node, which is so from now on.
     fn say(&self, news: News);
@@ -105,6 +119,12 @@ pub enum Call {
     HandedOver(ShardId, Attempt),
     /// The old owner goes on.
     Resumed(ShardId, Attempt),
+    /// For an audit.
+    Memory(ShardId),
+    /// Compare the shard's soft locks with the mirror's.
+    CheckMirror(ShardId),
+    /// Rebuild memory and mirror from the ledger.
+    Resync(ShardId),
 }
 
 /// What a [`Call`] returns.
@@ -113,6 +133,13 @@ pub enum Returned {
     Reservation(Option<Reservation>),
     Selection(Selection),
     Done,
+    Memory(Box<Memory>),
+    Mirror(MirrorCheck),
+    /// The mirror cannot be read, and why.
+    MirrorAway(String),
+    Resynced(Resynced),
+    /// The ledger contradicts itself, and how; memory is as it was.
+    Contradiction(String),
 }
 
 /// Why a call returned nothing.
@@ -126,6 +153,29 @@ pub enum PeerError {
     Unavailable(Unavailable),
     #[error("{0}")]
     Refused(String),
+}
+
+/// What an operator wants, as far as it is another node's to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Give a shard of yours to the process of that id; answered with the move.
+    Move { id: MoveId, shard: ShardId, to: u128 },
+    /// Give every shard away and take no more; answered with the moves that this takes.
+    Drain,
+    /// Tell your moves.
+    Moves,
+}
+
+/// Why a [`Request`] was not answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    #[error("{node} was not asked: {why}")]
+    NotAsked { node: String, why: String },
+    /// It may have done it all the same.
+    #[error("whether {node} has done it is not known: {why}")]
+    Unsure { node: String, why: String },
+    #[error(transparent)]
+    Declined(MoveError),
 }
 
 /// A node without others.
@@ -153,6 +203,10 @@ impl Peers for Alone {
 
     async fn call(&self, node: &Owner, _: Call, _: Instant) -> Result<Returned, PeerError> {
         Err(PeerError::Silent(node.node.clone()))
+    }
+
+    async fn request(&self, node: &Owner, _: Request, _: Instant) -> Result<Vec<MoveInfo>, RequestError> {
+        Err(RequestError::NotAsked { node: node.node.clone(), why: "this node is alone".to_owned() })
     }
 
     fn say(&self, _: News) {}

@@ -4,7 +4,7 @@
 //! Every node computes the same from the same leases and members, and where they see different things the ledger
 //! decides: at worst a shard is wished by two, and one of them gets it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -96,6 +96,8 @@ struct Memory {
     orphans: BTreeMap<ShardId, Instant>,
     /// Which nodes may have shards, and since when it is these.
     takers: Vec<String>,
+    /// What this node has, so that a shard which was moved here rests before it may be moved on.
+    held: BTreeSet<ShardId>,
     same_since: Option<Instant>,
 }
 
@@ -110,6 +112,7 @@ impl Steward {
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
                 () = self.hints.0.wake.notified() => {}
+                () = self.moves.ended() => {}
                 // Without others nothing changes; the sender lives as long as the peers.
                 Ok(()) = members.changed() => {}
             }
@@ -134,7 +137,7 @@ impl Steward {
         let seen: Vec<Seen<'_>> = (0..self.shards).map(|shard| self.see(row(shard), now, &members)).collect();
         self.learn_all(&seen);
         let takers = self.takers(&members);
-        memory.note(&takers);
+        memory.note(&takers, self.leases.held().into_iter().map(|(shard, _)| shard).collect());
         self.take(&seen, &takers, memory);
         self.give(&seen, &takers, memory);
         Ok(())
@@ -231,8 +234,10 @@ impl Steward {
         }
         let names: Vec<&str> = takers.iter().map(String::as_str).collect();
         let owners: Vec<Option<&str>> = seen.iter().map(Seen::owner).collect();
-        let mine = placement::plan(&owners, &names).into_iter().filter(|wish| wish.from == self.me.node);
-        let room = usize::from(self.rebalance.at_once).saturating_sub(self.moves.running());
+        let moving = self.moves.moving();
+        let is_next = |wish: &placement::Move| wish.from == self.me.node && !moving.contains(&wish.shard);
+        let mine = placement::plan(&owners, &names).into_iter().filter(is_next);
+        let room = usize::from(self.rebalance.at_once).saturating_sub(moving.len());
         for wish in mine.take(room) {
             if let Err(error) = self.moves.begin(wish.shard, &wish.to) {
                 tracing::debug!(%error, "a shard that should move does not");
@@ -261,8 +266,10 @@ impl Seen<'_> {
 }
 
 impl Memory {
-    fn note(&mut self, takers: &[String]) {
-        if self.takers != takers || self.same_since.is_none() {
+    fn note(&mut self, takers: &[String], held: BTreeSet<ShardId>) {
+        let has_more = !held.is_subset(&self.held);
+        self.held = held;
+        if self.takers != takers || has_more || self.same_since.is_none() {
             self.takers = takers.to_vec();
             self.same_since = Some(Instant::now());
         }

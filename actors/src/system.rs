@@ -137,7 +137,8 @@ impl System {
         let pulse = tokio::spawn(hub.clone().run()).abort_handle();
         let followers = Arc::new(Followers::default());
         let restorer = options.restorer(&mirror, &clock, &leases);
-        let (hints, moves) = (Hints::default(), Moves::new(doors.clone(), peers.clone()));
+        let (hints, at_once) = (Hints::default(), options.rebalance.at_once);
+        let moves = Moves::new(ledger.me(), clock.clone(), doors.clone(), peers.clone(), at_once);
         let tree = Tree {
             restorer: restorer.clone(),
             peers: peers.clone(),

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::cluster::peers::ClusterPeers;
 use crate::cluster::{
     Control, ControlHandler, ControlHint, ControlReply, ControlRequest, ControlSettings, Hello, PeerMetrics,
-    Reach, ShardMove, Status, Tls, TlsFiles, data,
+    Reach, Status, Tls, TlsFiles, data, requests,
 };
 use crate::config::{Config, peers};
 use crate::ledger::Store;
@@ -142,21 +142,7 @@ struct Requests {
 #[async_trait]
 impl ControlHandler for Requests {
     async fn answer(&self, _: u128, request: ControlRequest) -> ControlReply {
-        match request {
-            ControlRequest::MoveShard { shard, to } => match self.moves.begin_to(ShardId(shard), to) {
-                Ok(_) => ControlReply::Accepted,
-                Err(error) => ControlReply::Refused(error.to_string()),
-            },
-            ControlRequest::Drain => {
-                self.moves.drain();
-                ControlReply::Accepted
-            }
-            ControlRequest::MoveStatus => {
-                let running = self.moves.list().into_iter().filter(|one| one.ended.is_none());
-                let moves = running.map(|one| ShardMove { shard: one.shard.0, to: one.to.id, begun: true });
-                ControlReply::Moves(moves.collect())
-            }
-        }
+        requests::answer(&self.moves, request)
     }
 
     fn hint(&self, _: u128, hint: ControlHint) {

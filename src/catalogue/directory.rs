@@ -138,6 +138,16 @@ impl Directory {
         self.index.load().by_concert.range(all).map(|(_, entry)| Arc::clone(entry)).collect()
     }
 
+    /// The options of a shard, by id.
+    #[must_use]
+    pub fn options_in(&self, shard: ShardId) -> Vec<OptionId> {
+        let index = self.index.load();
+        let here = index.options.values().filter(|entry| entry.shard == shard);
+        let mut options: Vec<OptionId> = here.map(|entry| entry.option).collect();
+        options.sort_unstable();
+        options
+    }
+
     /// How many options wait for their shard to add them to the sale.
     #[must_use]
     pub fn pending(&self) -> usize {

@@ -61,11 +61,11 @@ pub(super) enum Command {
     /// locks in that memory with the mirror. Changes nothing, and disturbs no sale. With no server running it says that
     /// memory and mirror were not compared.
     Audit(AuditArgs),
-    /// Rebuild an option's memory and mirror from the ledger
+    /// Rebuild memory and mirror from the ledger: of an option, a shard, or the whole cluster
     ///
-    /// Through the server that runs on the data directory, while it sells: clicks go on, holds and payments wait for
-    /// the time of one read of the ledger. The shard of the option is rebuilt with everything in it, soft locks stay
-    /// where the ledger leaves room for them, and what was different is printed.
+    /// Through the server that runs on the data directory, any node of the cluster, while it sells: clicks go on, holds
+    /// and payments wait for the time of one read of the ledger. A shard is rebuilt with everything in it, soft locks
+    /// stay where the ledger leaves room for them, and what was different is printed, option by option.
     Resync(ResyncArgs),
     /// See which node has which shard, and move shards
     ///
@@ -219,19 +219,36 @@ pub(super) struct AuditArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Example:
+Examples:
   hotseat resync --option 7 --data /var/lib/hotseat
+  hotseat resync --all --data /var/lib/hotseat
+
+What cannot be rebuilt is named, and the others are.
 
 Exit codes:
   0  done; differences, if there were any, are printed and gone
-  1  no server runs on the data directory, or it could not do it now: its memory is as it was
+  1  something could not be rebuilt now: its memory is as it was; or no server runs on the data directory
   2  the command line or the configuration is wrong")]
 pub(super) struct ResyncArgs {
     #[command(flatten)]
     pub(super) place: Place,
+    #[command(flatten)]
+    pub(super) what: ResyncWhat,
+}
+
+// No doc comment: clap would show it for the command's own.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct ResyncWhat {
+    /// Every shard of the cluster that has concerts, one after the other
+    #[arg(long)]
+    pub(super) all: bool,
+    /// One shard, from 0, with all its options
+    #[arg(long, value_name = "SHARD")]
+    pub(super) shard: Option<u16>,
     /// The option whose shard is rebuilt
     #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) option: u32,
+    pub(super) option: Option<u32>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
-use super::progress::bar;
+use super::progress::Progress;
 use super::server::Server;
 use super::table::{self, Column};
 
@@ -25,6 +25,7 @@ pub(super) struct Move {
     pub(super) from: String,
     pub(super) to: String,
     state: String,
+    eta_ms: Option<u64>,
     why: Option<String>,
 }
 
@@ -72,7 +73,7 @@ pub(super) async fn server(data: &Path) -> anyhow::Result<Server> {
 /// The server cannot be asked any more; the moves go on without this.
 pub(super) async fn wait(server: &Server, begun: Vec<Move>) -> anyhow::Result<Vec<Move>> {
     let mut moves = begun;
-    let progress = bar("Moving shards", moves.len() as u64);
+    let mut progress = Progress::new("Moving shards", moves.len() as u64);
     while !moves.iter().all(Move::has_ended) {
         tokio::time::sleep(POLL).await;
         let answer = server.get("/admin/v1/moves").await.context("the moves go on; how far they are")?;
@@ -86,9 +87,11 @@ pub(super) async fn wait(server: &Server, begun: Vec<Move>) -> anyhow::Result<Ve
                 format!("the server has forgotten the move of shard {shard}; see `hotseat shards list`")
             })?;
         }
-        progress.set_position(moves.iter().filter(|one| one.has_ended()).count() as u64);
+        let left = moves.iter().filter(|one| !one.has_ended()).filter_map(|one| one.eta_ms).max();
+        let ended = moves.iter().filter(|one| one.has_ended()).count();
+        progress.show(ended as u64, left.map(Duration::from_millis));
     }
-    progress.finish_and_clear();
+    progress.end();
     Ok(moves)
 }
 

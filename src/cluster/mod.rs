@@ -27,7 +27,9 @@ pub use self::listen::{DataBody, DataService};
 pub use self::members::{Evidence, Me, Member, Members, Reach, State, Status, Unmet};
 pub use self::metrics::PeerMetrics;
 pub use self::tls::{Plane, Tls, TlsError, TlsFiles};
-pub use self::wire::{ControlHint, ControlReply, ControlRequest, Hello, PROTOCOL, Route, ShardMove};
+pub use self::wire::{
+    ControlHint, ControlReply, ControlRequest, Hello, PROTOCOL, Refusal, Route, ShardMove, Stage,
+};
 
 mod codec;
 pub mod data;
@@ -40,6 +42,7 @@ mod members;
 mod metrics;
 mod node;
 pub mod peers;
+pub mod requests;
 mod session;
 mod tls;
 mod wire;

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use actors::Handle;
 use actors::handle::ShardStatus;
-use actors::peers::{Call, Forward, Member, News, PeerError, Peers, Reply, Returned, Standing};
+use actors::moves::MoveInfo;
+use actors::peers::{
+    Call, Forward, Member, News, PeerError, Peers, Reply, Request, RequestError, Returned, Standing,
+};
 use actors::ports::Owner;
 use actors::reach::Report;
 use async_trait::async_trait;
@@ -15,11 +18,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::data::{Caller, Lane, follow};
+use super::data::{Caller, Lane, follow, listen};
 use super::greet::{Presence, who_answers};
 use super::members::{Evidence, Members, Reach, State, Status};
 use super::tls::Tls;
-use super::{Control, members};
+use super::{Control, members, requests};
 use crate::config::peers::Place;
 
 /// How long a start waits for peers that are neither there nor known to be away.
@@ -31,7 +34,7 @@ const LOOK: Duration = Duration::from_millis(250);
 /// How long one knock at a port may take.
 const KNOCK: Duration = Duration::from_millis(500);
 
-/// How long to wait before a feed that broke off is followed anew.
+/// How long to wait before a peer whose feed broke off is followed anew.
 const AGAIN: Duration = Duration::from_millis(200);
 
 /// The port's implementation. It can be given to the actors before the control plane has started.
@@ -220,10 +223,24 @@ fn owner_of(peer: &members::Member) -> Owner {
     }
 }
 
+/// What is shown of a peer's shards, and what this node's users have there.
 async fn follow_one(handle: Handle, peer_url: String, tls: Option<Tls>) {
+    tokio::join!(follow_maps(&handle, &peer_url, tls.as_ref()), listen_to(&handle, &peer_url, tls.as_ref()));
+}
+
+async fn follow_maps(handle: &Handle, peer_url: &str, tls: Option<&Tls>) {
     loop {
-        if let Err(error) = follow(&handle, &peer_url, tls.as_ref()).await {
+        if let Err(error) = follow(handle, peer_url, tls).await {
             tracing::debug!(%error, peer_url, "a peer's feed is followed anew");
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+async fn listen_to(handle: &Handle, peer_url: &str, tls: Option<&Tls>) {
+    loop {
+        if let Err(error) = listen(handle, peer_url, tls).await {
+            tracing::debug!(%error, peer_url, "a peer is listened to anew");
         }
         tokio::time::sleep(AGAIN).await;
     }
@@ -259,6 +276,19 @@ impl Peers for ClusterPeers {
 
     async fn call(&self, node: &Owner, call: Call, deadline: Instant) -> Result<Returned, PeerError> {
         self.caller.call(node, call, deadline).await
+    }
+
+    async fn request(
+        &self,
+        node: &Owner,
+        request: Request,
+        deadline: Instant,
+    ) -> Result<Vec<MoveInfo>, RequestError> {
+        let reply = match self.control.get() {
+            Some(control) => control.ask(node.id, requests::request_out(request), deadline).await,
+            None => Err(super::PeerError::Away),
+        };
+        requests::reply_in(&node.node, reply)
     }
 
     fn say(&self, news: News) {

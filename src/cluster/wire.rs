@@ -99,35 +99,67 @@ pub enum Answer {
 /// What one node asks another to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ControlRequest {
-    /// Move a shard that you own to another node.
+    /// Move a shard that you own to another node. Answered with the move.
     MoveShard {
         shard: u16,
         /// The other node's id.
         to: u128,
+        /// What the move is called from now on.
+        id: u128,
     },
-    /// Move every shard that you own somewhere else, and take none.
+    /// Move every shard that you own somewhere else, and take none. Answered with the moves that this takes.
     Drain,
-    /// Which shards are on their way from you to others?
+    /// Which moves do you know of?
     MoveStatus,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ControlReply {
-    /// It has begun.
-    Accepted,
-    /// It will not be done, and why, for people.
-    Refused(String),
+    /// It will not be done, and why.
+    Refused(Refusal),
+    /// Those that have not ended first: what does not fit into a message is left out at the end.
     Moves(Vec<ShardMove>),
 }
 
-/// A shard on its way.
+/// Why a shard is not moved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
+    /// Whoever was asked does not serve that shard.
+    NotHere(u16),
+    /// No node of that name or id is known there.
+    NodeUnknown(String),
+    NodeSilent(String),
+    NodeDraining(String),
+    /// The shard is on its way to the node of that name.
+    Moving(u16, String),
+    /// No other node takes shards.
+    Nowhere,
+}
+
+/// A shard on its way from one node to another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardMove {
+    pub id: u128,
     pub shard: u16,
-    /// Who gets it.
-    pub to: u128,
-    /// Whether it has left its turn in the queue.
-    pub begun: bool,
+    /// Their names.
+    pub from: String,
+    pub to: String,
+    pub stage: Stage,
+    /// In ledger time, in microseconds: when it came to that stage.
+    pub since: i64,
+    /// In microseconds, until it has ended.
+    pub eta: Option<i64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// For its turn.
+    Waiting,
+    Preparing,
+    Moving,
+    Done,
+    /// And why, for people.
+    Failed(String),
 }
 
 /// Something that a node had better know. It may be lost, and it may be old.

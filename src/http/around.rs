@@ -19,6 +19,7 @@ use tower::{Layer, Service};
 
 use super::error::Problem;
 use super::metrics::{Route, Routes};
+use super::owner::{OwnerOf, Thing};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const OWNER: HeaderName = HeaderName::from_static("hotseat-owner");
@@ -32,13 +33,13 @@ pub(super) struct Around(Arc<Inner>);
 
 struct Inner {
     routes: Routes,
-    owner: HeaderValue,
+    owner_of: OwnerOf,
     ids: RequestIds,
 }
 
 impl Around {
-    pub fn new(routes: Routes, owner: HeaderValue) -> Self {
-        Self(Arc::new(Inner { routes, owner, ids: RequestIds::new() }))
+    pub fn new(routes: Routes, owner_of: OwnerOf) -> Self {
+        Self(Arc::new(Inner { routes, owner_of, ids: RequestIds::new() }))
     }
 }
 
@@ -89,6 +90,8 @@ pub(super) struct Visit {
     id: HeaderValue,
     method: Method,
     route: Arc<Route>,
+    /// What it is about, where one node owns that.
+    thing: Option<Thing>,
 }
 
 impl Around {
@@ -99,7 +102,8 @@ impl Around {
 
     pub fn enter<B>(&self, request: &axum::http::Request<B>, route: Arc<Route>) -> Visit {
         let (started, id) = (Instant::now(), self.0.ids.of(request.headers()));
-        Visit { started, id, method: request.method().clone(), route }
+        let thing = route.owned.and_then(|place| place.read(request.uri()));
+        Visit { started, id, method: request.method().clone(), route, thing }
     }
 
     /// Drives the handler and completes its answer.
@@ -135,7 +139,7 @@ fn panicked(panic: &Box<dyn std::any::Any + Send>) -> Response {
 
 impl Inner {
     fn finish(&self, mut response: Response, visit: &Visit) -> Response {
-        let Visit { started, id, method, route } = visit;
+        let Visit { started, id, method, route, thing } = visit;
         // An id is visible ASCII, whoever made it.
         let id_text = id.to_str().unwrap_or_default();
         if let Some(problem) = response.extensions_mut().remove::<Box<Problem>>() {
@@ -145,8 +149,8 @@ impl Inner {
             response = Problem::MethodNotAllowed.render(id_text, &response);
         }
         let headers = response.headers_mut();
-        if route.owned {
-            headers.insert(OWNER, self.owner.clone());
+        if let Some(owner) = thing.and_then(|thing| (self.owner_of)(thing)) {
+            headers.insert(OWNER, owner);
         }
         headers.insert(REQUEST_ID, id.clone());
         let took = started.elapsed();
@@ -239,7 +243,7 @@ mod tests {
                 .route("/api/v1/options/{optionId}/seats", get(async || "seats"))
                 .route("/panic", post(async || -> &'static str { panic!("the secret reason") }))
                 .fallback(async || Problem::NotFound("No route of this path."))
-                .layer(Around::new(routes, HeaderValue::from_static("http://here")));
+                .layer(Around::new(routes, Arc::new(|_| Some(HeaderValue::from_static("http://here")))));
             Self { router, registry }
         }
 

@@ -63,12 +63,12 @@ pub(super) async fn route(
 ) -> Result<Response, Problem> {
     let concert = ConcertId(public_id(query.concert_id.as_deref().unwrap_or(""), "/query/concertId")?);
     let shard = shared.concert(concert)?.shard;
-    let status = shared.edge.handle.statuses().into_iter().find(|(known, _)| *known == shard);
+    let status = shared.edge.handle.status(shard);
     let settings = &shared.edge.settings;
     let (epoch, node, url) = match &status {
-        Some((_, ShardStatus::Serving(epoch))) => (epoch, &settings.node, &settings.public_url),
-        Some((_, ShardStatus::Elsewhere(epoch, owner))) => (epoch, &owner.node, &owner.public_url),
-        Some((_, ShardStatus::Starting | ShardStatus::Stopped)) | None => {
+        Some(ShardStatus::Serving(epoch)) => (epoch, &settings.node, &settings.public_url),
+        Some(ShardStatus::Elsewhere(epoch, owner)) => (epoch, &owner.node, &owner.public_url),
+        Some(ShardStatus::Starting | ShardStatus::Stopped) | None => {
             return Err(Unavailable::Overloaded.into());
         }
     };

@@ -286,12 +286,14 @@ const fn cluster_code(error: &OpsError) -> &'static str {
     match error {
         OpsError::ShardUnknown { .. } | OpsError::NodeUnknown { .. } => "NOT_FOUND",
         OpsError::NodeDraining(_) => "NODE_DRAINING",
-        OpsError::NodeSilent(_) => "NODE_SILENT",
-        OpsError::AlreadyMoving { .. } => "ALREADY_MOVING",
+        OpsError::NodeSilent(_)
+        | OpsError::OwnerSilent { .. }
+        | OpsError::NotAsked { .. }
+        | OpsError::Unsure { .. } => "NODE_SILENT",
+        OpsError::AlreadyMoving { .. } | OpsError::Spreading(_) => "ALREADY_MOVING",
         OpsError::AlreadyThere { .. } => "ALREADY_THERE",
         OpsError::NotServing(_) => "SHARD_NOT_SERVING",
-        OpsError::AskOwner { .. } | OpsError::AskNode { .. } => "ASK_OWNER",
-        OpsError::Alone => "ALONE",
+        OpsError::Alone | OpsError::Nowhere => "ALONE",
         // These become problems of the ledger and of ours.
         OpsError::Unavailable(_) => "LEDGER_UNAVAILABLE",
         OpsError::Corrupt(_) => "INTERNAL",

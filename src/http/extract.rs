@@ -102,6 +102,18 @@ impl<S: Send + Sync> FromRequestParts<S> for NodePath {
     }
 }
 
+/// `{shard}` of the path, as it is written. Whether there is such a shard is another question.
+pub struct ShardPath(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for ShardPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let params = path_params(parts, state).await?;
+        Ok(Self(param(&params, "shard").to_owned()))
+    }
+}
+
 /// `{optionId}` of the path, as a number in range. Whether there is such an option is another question.
 pub async fn option_number<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<u64, Problem> {
     let params = path_params(parts, state).await?;

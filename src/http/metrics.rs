@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 
 use super::Shared;
 use super::error::Problem;
+use super::owner::Place;
 
 /// Upper bounds in seconds: 50 µs for a click in memory, up to a ledger that is away.
 const BUCKETS: [f64; 14] =
@@ -26,16 +27,6 @@ const STATUSES: [u16; 18] =
 
 /// The methods that routes know; whatever else there is counts as the last.
 const METHODS: [&str; 6] = ["GET", "POST", "PUT", "DELETE", "HEAD", "OTHER"];
-
-/// What one node owns: an option, a reservation, a concert's rules.
-const OWNED: [&str; 6] = [
-    "/api/v1/options/",
-    "/api/v1/reservations/",
-    "/api/v1/route",
-    "/admin/v1/options/",
-    "/admin/v1/blocks/",
-    "/admin/v1/concerts/",
-];
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Labels {
@@ -85,8 +76,8 @@ pub(super) struct Routes {
 /// One path of the API.
 pub(super) struct Route {
     path: String,
-    /// Whether one node owns what the path names, so that answers say which.
-    pub owned: bool,
+    /// Where it names something that one node owns, so that answers say which.
+    pub owned: Option<Place>,
     handles: [[OnceLock<Histogram>; STATUSES.len()]; METHODS.len()],
 }
 
@@ -118,7 +109,7 @@ impl Routes {
 
 impl Route {
     fn new(path: String) -> Self {
-        let owned = OWNED.iter().any(|prefix| path.starts_with(prefix));
+        let owned = Place::of(&path);
         Self { path, owned, handles: Default::default() }
     }
 

@@ -11,7 +11,6 @@ use actors::handle::Handle;
 use actors::ops::Ops;
 use actors::ports::Ledger;
 use axum::Router;
-use axum::http::HeaderValue;
 use dashmap::DashMap;
 use engine::OptionId;
 use prometheus_client::registry::Registry;
@@ -23,6 +22,7 @@ use self::around::Around;
 use self::auth::{Role, Tokens};
 use self::error::Problem;
 use self::metrics::{HttpMetrics, Routes};
+use self::owner::owners;
 pub use self::serve::serve;
 use self::site::Express;
 pub use self::site::Site;
@@ -49,6 +49,7 @@ mod holds;
 pub(crate) mod idempotency;
 pub mod metrics;
 mod openapi;
+mod owner;
 mod plan;
 mod reservations;
 mod seats;
@@ -168,6 +169,7 @@ fn admin_routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(admin::audit::memory))
         .routes(routes!(admin::mirror::mirror))
         .routes(routes!(admin::resync::resync))
+        .routes(routes!(admin::resync::resync_shard))
         .routes(routes!(admin::shards::list))
         .routes(routes!(admin::nodes::list))
         .routes(routes!(admin::nodes::drain))
@@ -189,9 +191,8 @@ fn finish(
 ) -> (Router, Around, Arc<Shared>) {
     let paths = document.paths.paths.keys().cloned();
     let routes = Routes::new(&edge.metrics, paths.chain([openapi::DOCUMENT.to_owned()]));
-    let owner = HeaderValue::from_str(&edge.settings.public_url)
-        .unwrap_or_else(|_| HeaderValue::from_static("unknown"));
-    let around = Around::new(routes, owner);
+    let owner_of = owners(edge.handle.clone(), edge.directory.clone(), &edge.settings.public_url);
+    let around = Around::new(routes, owner_of);
     let shared = Arc::new(Shared { edge, snapshots: DashMap::new() });
     let router = router
         .fallback(async || Problem::NotFound("No route of this path."))

@@ -1,8 +1,10 @@
 //! What the ops listener says while there is no ledger to open: the process lives, is not ready, and why.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use engine::Unavailable;
@@ -24,7 +26,7 @@ pub fn waiting_site(why: watch::Receiver<String>) -> Site {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .fallback(async || Problem::Unavailable(Unavailable::Overloaded))
-        .layer(Around::new(routes, HeaderValue::from_static("unknown")))
+        .layer(Around::new(routes, Arc::new(|_| None)))
         .with_state(why);
     Site::new(router)
 }

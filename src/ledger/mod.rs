@@ -32,6 +32,10 @@ pub trait Store: Ledger + Catalogue + Events {
     /// The ledger does not answer, or no server has ever started on it.
     async fn cluster_id(&self) -> Result<Uuid, LedgerError>;
 
+    /// Clients reach this process there: what its leases say from now on, where the port was not known before. For once,
+    /// and before any lease is taken.
+    fn listens_at(&self, public_url: String);
+
     /// Closes the connections. Without it nothing is lost: the next opening does the rest.
     async fn close(&self);
 }

@@ -4,7 +4,7 @@
 //! process carries its owner's name, so that a successor can see whether it lives, and end what of it is
 //! stuck. What is decided is decided on the primary, by the server's clock.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actors::ports::LedgerError;
@@ -61,6 +61,7 @@ pub struct PgLedger {
     control: Sessions,
     readers: Sessions,
     plans: PlanCache,
+    public_url: OnceLock<String>,
 }
 
 /// Restores read rows and log at once; the rest is for audits and requests.
@@ -87,9 +88,14 @@ impl PgLedger {
             control: sessions(CONTROLS),
             readers: sessions(READERS),
             plans: PlanCache::default(),
+            public_url: OnceLock::new(),
             connector,
             options,
         }
+    }
+
+    fn public_url(&self) -> &str {
+        self.public_url.get().unwrap_or(&self.options.public_url)
     }
 
     fn may_write(&self) -> Result<(), LedgerError> {
@@ -109,6 +115,11 @@ impl PgLedger {
 impl Store for PgLedger {
     async fn cluster_id(&self) -> Result<Uuid, LedgerError> {
         self.stored_cluster_id().await
+    }
+
+    fn listens_at(&self, public_url: String) {
+        // Listeners are bound once.
+        let _first = self.public_url.set(public_url);
     }
 
     async fn close(&self) {

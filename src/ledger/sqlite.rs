@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use actors::ports::LedgerError;
@@ -85,6 +85,7 @@ pub struct SqliteLedger {
     checkpointer: Option<Checkpointer>,
     readers: SqlitePool,
     plans: PlanCache,
+    public_url: OnceLock<String>,
     /// Held for as long as the ledger is open. Declared last: the database closes first.
     lock: Option<File>,
 }
@@ -99,6 +100,10 @@ impl SqliteLedger {
         open::open(options).await.map(Arc::new)
     }
 
+    fn public_url(&self) -> &str {
+        self.public_url.get().unwrap_or(&self.options.public_url)
+    }
+
     fn writer(&self) -> Result<&Writer, LedgerError> {
         self.writer.as_ref().ok_or_else(|| {
             LedgerError::Unavailable("it is open for reading only, beside a running server".to_owned())
@@ -110,6 +115,11 @@ impl SqliteLedger {
 impl Store for SqliteLedger {
     async fn cluster_id(&self) -> Result<Uuid, LedgerError> {
         self.stored_cluster_id().await
+    }
+
+    fn listens_at(&self, public_url: String) {
+        // Listeners are bound once.
+        let _first = self.public_url.set(public_url);
     }
 
     /// Folds the write-ahead log into the database, and gives the directory back.

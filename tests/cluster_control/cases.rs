@@ -147,7 +147,8 @@ fn requests_are_answered_and_bounded() {
     all_up(&nodes);
     nodes[0].order(&Order::Ask { node: 2 });
     let asked = nodes[0].says("asked");
-    assert_eq!(asked, "Ok(Moves([ShardMove { shard: 17, to: 10, begun: true }]))");
+    let moved = "id: 3, shard: 17, from: \"1\", to: \"9\", stage: Moving, since: 5, eta: None";
+    assert_eq!(asked, format!("Ok(Moves([ShardMove {{ {moved} }}]))"));
     nodes[0].order(&Order::Flood { node: 2, count: 1_100 });
     assert_eq!(nodes[0].says("flooded"), serde_json::json!([1_024, 76]));
     let mut nodes = nodes.into_iter();

@@ -11,7 +11,7 @@ use axum::Router;
 use axum::routing::get;
 use hotseat::cluster::{
     Control, ControlHandler, ControlHint, ControlReply, ControlRequest, ControlSettings, Hello, Members,
-    PeerMetrics, Reach, Route, ShardMove, Status, Tls, TlsFiles,
+    PeerMetrics, Reach, Route, ShardMove, Stage, Status, Tls, TlsFiles,
 };
 use hotseat::config::peers;
 use prometheus_client::registry::Registry;
@@ -153,7 +153,7 @@ fn settings(config: &Config, metrics: PeerMetrics) -> Result<ControlSettings, St
 
 async fn ask(control: &Control, node: u64) {
     let deadline = Instant::now() + Duration::from_secs(2);
-    let request = ControlRequest::MoveShard { shard: 17, to: 9 };
+    let request = ControlRequest::MoveShard { shard: 17, to: 9, id: 3 };
     let asked = control.ask(node.into(), request, deadline).await;
     tell(&json!({ "asked": format!("{asked:?}") }));
 }
@@ -183,10 +183,12 @@ struct Echo;
 impl ControlHandler for Echo {
     async fn answer(&self, from: u128, request: ControlRequest) -> ControlReply {
         match request {
-            ControlRequest::MoveShard { shard, to } => {
-                ControlReply::Moves(vec![ShardMove { shard, to: from + to, begun: true }])
+            ControlRequest::MoveShard { shard, to, id } => {
+                let (from, to) = (from.to_string(), to.to_string());
+                let (stage, since, eta) = (Stage::Moving, 5, None);
+                ControlReply::Moves(vec![ShardMove { id, shard, from, to, stage, since, eta }])
             }
-            ControlRequest::Drain => ControlReply::Accepted,
+            ControlRequest::Drain => ControlReply::Moves(Vec::new()),
             ControlRequest::MoveStatus => {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 ControlReply::Moves(Vec::new())

@@ -10,6 +10,8 @@ use servers::Postgres;
 use crate::support::server::post;
 use crate::support::{Place, Ran, Server, hotseat, request, until};
 
+mod ops;
+
 const SECRET: &str = "a secret of three nodes, long enough for HS256";
 
 /// A node's place and ports, which outlive its process.
@@ -22,6 +24,8 @@ struct Node {
 struct Cluster {
     url: String,
     nodes: Vec<Node>,
+    /// `rebalance.interval`.
+    rebalance: &'static str,
 }
 
 /// Nobody listens there, and nobody is given it by chance in a moment.
@@ -34,7 +38,7 @@ impl Cluster {
     fn new() -> Self {
         let nodes =
             (1..=3).map(|no| Node { name: format!("n{no}"), place: Place::new(), peer: free_address() });
-        Self { url: Postgres::shared().database(), nodes: nodes.collect() }
+        Self { url: Postgres::shared().database(), nodes: nodes.collect(), rebalance: "1s" }
     }
 
     fn start(&self, no: usize, args: &[&str]) -> Server {
@@ -48,17 +52,22 @@ impl Cluster {
             ("HOTSEAT_CLUSTER_LISTEN", node.peer.as_str()),
             ("HOTSEAT_CLUSTER_PEERS", peers.as_str()),
             ("HOTSEAT_CLUSTER_SHARDS", "8"),
-            ("HOTSEAT_REBALANCE_INTERVAL", "1s"),
+            ("HOTSEAT_REBALANCE_INTERVAL", self.rebalance),
         ];
         Server::start_with(&node.place.data, args, &environment)
     }
 
+    /// A command on a node's data directory, whether it runs or not.
+    fn run(&self, no: usize, args: &[&str]) -> Ran {
+        let mut command = hotseat();
+        command.args(args).arg("--data").arg(&self.nodes[no].place.data);
+        command.env("HOTSEAT_LEDGER_URL", &self.url).env("HOTSEAT_CLUSTER_SHARDS", "8");
+        Ran::of(command.output().unwrap())
+    }
+
     /// What was sold is in order; no server runs any more.
     fn audit(&self) {
-        let mut audit = hotseat();
-        audit.args(["audit", "--data"]).arg(&self.nodes[0].place.data);
-        audit.env("HOTSEAT_LEDGER_URL", &self.url).env("HOTSEAT_CLUSTER_SHARDS", "8");
-        let said = Ran::of(audit.output().unwrap()).success();
+        let said = self.run(0, &["audit"]).success();
         assert!(said.contains("no differences"), "{said}");
     }
 }

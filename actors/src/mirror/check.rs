@@ -5,13 +5,17 @@ use std::time::Duration;
 
 use engine::{Epoch, OptionId, SeatNo, ShardId, SoftLock, Unavailable, UserId};
 
-use crate::handle::Handle;
+use crate::handle::{Handle, odd};
+use crate::peers::{Call, Returned};
 use crate::ports::MirrorError;
 use crate::shard::Message;
 
 /// How often both are read before a difference counts, and how long after each other: far more than the lag.
 const READS: u32 = 5;
 const BETWEEN: Duration = Duration::from_millis(200);
+
+/// How long another node may take for all of them.
+const ELSEWHERE: Duration = Duration::from_secs(20);
 
 /// A shard's soft locks at one moment.
 #[derive(Clone, Debug)]
@@ -50,12 +54,23 @@ pub enum MirrorUnchecked {
 }
 
 impl Handle {
-    /// Compares the soft locks of a shard's memory with the mirror's. What is different at every look counts; what
-    /// is only on its way does not.
+    /// Compares the soft locks of a shard's memory with the mirror's, on the node that serves it. What is different
+    /// at every look counts; what is only on its way does not.
     ///
     /// # Errors
     /// The shard is not serving, or the mirror cannot be read.
     pub async fn check_mirror(&self, shard: ShardId) -> Result<MirrorCheck, MirrorUnchecked> {
+        let elsewhere = self.door(shard).and_then(|door| door.elsewhere());
+        let Some((_, owner)) = elsewhere else { return self.check_mirror_here(shard).await };
+        let called = self.call_within(&owner, Call::CheckMirror(shard), ELSEWHERE).await;
+        match called.map_err(MirrorUnchecked::Shard)? {
+            Returned::Mirror(check) => Ok(check),
+            Returned::MirrorAway(why) => Err(MirrorError(why).into()),
+            other => Err(MirrorUnchecked::Shard(odd(&other))),
+        }
+    }
+
+    pub(crate) async fn check_mirror_here(&self, shard: ShardId) -> Result<MirrorCheck, MirrorUnchecked> {
         let mut check = MirrorCheck::default();
         let mut lasting: Option<BTreeSet<MirrorDifference>> = None;
         for look in 0..READS {

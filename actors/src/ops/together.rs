@@ -1,17 +1,17 @@
-//! The cluster as one of its nodes sees it. What this node owns it moves itself; what another node owns, that node
-//! is to be asked for, and the refusal says which one.
+//! The cluster as one of its nodes sees it. Whoever is asked, what another node owns that node moves: it is told to.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use engine::{ShardId, Span, Time, placement};
+use engine::{ShardId, placement};
 
 use super::{
-    Alone, LedgerReach, MoveId, MoveInfo, MoveState, NodeInfo, NodeState, Ops, OpsError, Rebalance,
-    ShardInfo, ShardState,
+    Alone, LedgerReach, MoveInfo, MoveState, NodeInfo, NodeState, Ops, OpsError, Rebalance, ShardInfo,
+    ShardState,
 };
-use crate::moves::{Ended, Move, MoveError, Moves};
-use crate::peers::{Member, Peers, Standing};
+use crate::moves::{MoveError, Moves, Spreading, Step};
+use crate::peers::{Member, Peers, Request, RequestError, Standing};
+use crate::ports::Owner;
 use crate::reach::Report;
 
 /// A node among others.
@@ -35,42 +35,56 @@ impl Together {
         names
     }
 
-    /// The names of the nodes that take shards.
-    fn takers(&self) -> Vec<String> {
-        let members = self.members();
-        let takes = |member: &&Member| member.standing == Standing::Up && !member.is_draining;
-        let mut takers: Vec<String> =
-            members.iter().filter(takes).map(|one| one.owner.node.clone()).collect();
-        if !self.moves.is_draining() {
-            takers.push(self.me.node.clone());
+    /// The process of a name that answers.
+    fn up(&self, node: &str) -> Result<Owner, OpsError> {
+        if node == self.me.node {
+            return Ok(self.me.ledger.me());
         }
-        takers
+        let members = self.members();
+        let mut named = members.iter().filter(|member| member.owner.node == node).peekable();
+        if named.peek().is_none() {
+            return Err(OpsError::NodeUnknown { node: node.to_owned(), known: self.names() });
+        }
+        let up = named.find(|member| member.standing == Standing::Up);
+        up.map(|member| member.owner.clone()).ok_or_else(|| OpsError::NodeSilent(node.to_owned()))
     }
 
-    fn info(&self, now: Time, one: &Move) -> MoveInfo {
-        let (state, since) = match &one.ended {
-            None => (MoveState::Moving, one.began.elapsed()),
-            Some((Ended::Moved, took)) => (MoveState::Done, one.began.elapsed().saturating_sub(*took)),
-            Some((Ended::Stayed(why), took)) => {
-                (MoveState::Failed((*why).to_owned()), one.began.elapsed().saturating_sub(*took))
-            }
-            Some((Ended::Lost, took)) => {
-                let why = "another node has taken the shard".to_owned();
-                (MoveState::Failed(why), one.began.elapsed().saturating_sub(*took))
-            }
+    /// The process of a name that takes shards.
+    fn taker(&self, node: &str) -> Result<Owner, OpsError> {
+        let up = self.up(node)?;
+        let takes = self.moves.takers().iter().any(|taker| taker.id == up.id);
+        if takes { Ok(up) } else { Err(OpsError::NodeDraining(node.to_owned())) }
+    }
+
+    /// What evens the cluster out. Who is silent cannot give, and who drains does so by itself.
+    fn plan(&self, shards: &[ShardInfo]) -> Vec<Step> {
+        let owners: Vec<Option<&str>> =
+            shards.iter().map(|one| one.owner.as_ref().map(|owner| owner.node.as_str())).collect();
+        let takers = self.moves.takers();
+        let names: Vec<&str> = takers.iter().map(|taker| taker.node.as_str()).collect();
+        let named = |node: &str| takers.iter().find(|taker| taker.node == node).cloned();
+        let step = |wish: placement::Move| {
+            Some(Step { shard: wish.shard, from: named(&wish.from)?, to: named(&wish.to)? })
         };
-        let since = now - Span(i64::try_from(since.as_micros()).unwrap_or(i64::MAX));
-        let (from, to) = (self.me.node.clone(), one.to.node.clone());
-        MoveInfo { id: Some(MoveId(one.no.into())), shard: one.shard, from, to, state, since, eta: None }
+        placement::plan(&owners, &names).into_iter().filter_map(step).collect()
     }
 
-    fn refused(&self, shard: ShardId, to: &str, error: MoveError) -> OpsError {
+    fn refused(&self, to: &str, error: MoveError) -> OpsError {
         match error {
             MoveError::NotHere(shard) => OpsError::NotServing(shard),
             MoveError::NodeUnknown(_) => OpsError::NodeUnknown { node: to.to_owned(), known: self.names() },
             MoveError::NodeSilent(_) => OpsError::NodeSilent(to.to_owned()),
             MoveError::NodeDraining(_) => OpsError::NodeDraining(to.to_owned()),
-            MoveError::Moving(_) => OpsError::AlreadyMoving { shard, to: to.to_owned() },
+            MoveError::Moving(shard, to) => OpsError::AlreadyMoving { shard, to },
+            MoveError::Nowhere => OpsError::Nowhere,
+        }
+    }
+
+    fn failed(&self, to: &str, error: RequestError) -> OpsError {
+        match error {
+            RequestError::NotAsked { node, why } => OpsError::NotAsked { node, why },
+            RequestError::Unsure { node, why } => OpsError::Unsure { node, why },
+            RequestError::Declined(error) => self.refused(to, error),
         }
     }
 }
@@ -78,10 +92,14 @@ impl Together {
 #[async_trait]
 impl Ops for Together {
     async fn shards(&self) -> Result<Vec<ShardInfo>, OpsError> {
+        let moves = self.moves.everybodys().await;
         let mut shards = self.me.shards().await?;
-        let moving = self.moves.list();
         for shard in &mut shards {
-            if moving.iter().any(|one| one.shard == shard.shard && one.ended.is_none()) {
+            let moves_away = |one: &MoveInfo| {
+                let is_owner = shard.owner.as_ref().is_some_and(|owner| owner.node == one.from);
+                is_owner && one.shard == shard.shard && one.state.is_under_way()
+            };
+            if moves.iter().any(moves_away) {
                 shard.state = ShardState::Moving;
             }
         }
@@ -129,70 +147,41 @@ impl Ops for Together {
         let Some(info) = shards.get(usize::from(shard.0)) else {
             return Err(OpsError::ShardUnknown { shard, last });
         };
-        match &info.owner {
+        let from = match &info.owner {
             None => return Err(OpsError::NotServing(shard)),
             Some(owner) if owner.node == to => {
                 return Err(OpsError::AlreadyThere { shard, node: to.to_owned() });
             }
-            Some(owner) if owner.node != self.me.node => {
-                return Err(OpsError::AskOwner { shard, node: owner.node.clone(), url: owner.url.clone() });
-            }
-            Some(_) => {}
-        }
-        let no = self.moves.begin(shard, to).map_err(|error| self.refused(shard, to, error))?;
-        let now = self.me.ledger.now().await?;
-        let begun = self.moves.list().into_iter().find(|one| one.no == no);
-        begun.map(|one| self.info(now, &one)).ok_or(OpsError::NotServing(shard))
+            Some(owner) => owner.node.clone(),
+        };
+        let from = self.up(&from).map_err(|_| OpsError::OwnerSilent { shard, node: from })?;
+        let request = Request::Move { id: self.moves.next_id(), shard, to: self.taker(to)?.id };
+        let begun = self.moves.ask(&from, request).await;
+        let begun = begun.map_err(|error| self.failed(to, error))?;
+        begun.into_iter().next().ok_or(OpsError::NotServing(shard))
     }
 
     async fn moves(&self) -> Result<Vec<MoveInfo>, OpsError> {
-        let now = self.me.ledger.now().await?;
-        let mut moves = self.moves.list();
-        moves.sort_by_key(|one| std::cmp::Reverse(one.no));
-        Ok(moves.iter().map(|one| self.info(now, one)).collect())
+        Ok(self.moves.everybodys().await)
     }
 
     async fn rebalance(&self, rebalance: Rebalance) -> Result<Vec<MoveInfo>, OpsError> {
-        let now = self.me.ledger.now().await?;
-        let shards = self.me.shards().await?;
-        let owners: Vec<Option<&str>> =
-            shards.iter().map(|one| one.owner.as_ref().map(|owner| owner.node.as_str())).collect();
-        let takers = self.takers();
-        let names: Vec<&str> = takers.iter().map(String::as_str).collect();
-        let plan = placement::plan(&owners, &names);
-        let planned = |wish: &placement::Move| MoveInfo {
-            id: None,
-            shard: wish.shard,
-            from: wish.from.clone(),
-            to: wish.to.clone(),
-            state: MoveState::Planned,
-            since: now,
-            eta: None,
+        let steps = self.plan(&self.me.shards().await?);
+        if !rebalance.is_dry_run {
+            let spread = self.moves.spread(steps, rebalance.at_once);
+            return spread.map_err(|Spreading(left)| OpsError::Spreading(left));
+        }
+        let since = self.me.ledger.now().await?;
+        let planned = |Step { shard, from, to }| {
+            let (from, to) = (from.node, to.node);
+            MoveInfo { id: None, shard, from, to, state: MoveState::Planned, since, eta: None }
         };
-        if rebalance.is_dry_run {
-            return Ok(plan.iter().map(planned).collect());
-        }
-        // The others give away what is theirs by themselves, once the cluster has been the same for a while.
-        let room = usize::from(rebalance.at_once).saturating_sub(self.moves.running());
-        let mut begun = Vec::new();
-        for wish in plan.iter().filter(|wish| wish.from == self.me.node).take(room) {
-            begun.push(self.move_shard(wish.shard, &wish.to).await?);
-        }
-        Ok(begun)
+        Ok(steps.into_iter().map(planned).collect())
     }
 
     async fn drain(&self, node: &str) -> Result<Vec<MoveInfo>, OpsError> {
-        if node == self.me.node {
-            if !self.moves.has_takers() {
-                return Err(OpsError::Alone);
-            }
-            self.moves.drain();
-            return self.moves().await;
-        }
-        let members = self.members();
-        let Some(member) = members.iter().find(|member| member.owner.node == node) else {
-            return Err(OpsError::NodeUnknown { node: node.to_owned(), known: self.names() });
-        };
-        Err(OpsError::AskNode { node: node.to_owned(), url: member.owner.public_url.clone() })
+        let owner = self.up(node)?;
+        let drained = self.moves.ask(&owner, Request::Drain).await;
+        drained.map_err(|error| self.failed(node, error))
     }
 }

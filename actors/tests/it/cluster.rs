@@ -11,7 +11,7 @@ use crate::world::{Node, ONE, TWO, World, buy, reserved, select};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
         assert!(start.elapsed() < Duration::from_secs(60), "never: {what}");
@@ -20,7 +20,7 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// The first node has everything, the second comes and gets its share.
-async fn two() -> (World, Node, Node) {
+pub async fn two() -> (World, Node, Node) {
     let (world, first) = World::selling(100).await;
     assert_eq!((first.epoch(0), first.epoch(1)), (Some(1), Some(1)));
     let second = world.node().await;
@@ -29,12 +29,12 @@ async fn two() -> (World, Node, Node) {
 }
 
 /// The shard that the other node has, and its option.
-fn elsewhere(node: &Node) -> (u16, OptionId) {
+pub fn elsewhere(node: &Node) -> (u16, OptionId) {
     let theirs = (0..2).find(|shard| node.epoch(*shard).is_none()).unwrap();
     (theirs, [ONE, TWO][usize::from(theirs)])
 }
 
-fn owned(node: &Node) -> usize {
+pub fn owned(node: &Node) -> usize {
     (0..2).filter(|shard| node.epoch(*shard).is_some()).count()
 }
 

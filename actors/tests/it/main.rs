@@ -11,5 +11,6 @@ mod network;
 mod ops;
 mod resync;
 mod sale;
+mod together;
 mod world;
 mod writer;

@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use actors::Handle;
-use actors::peers::{Call, Forward, Member, News, PeerError, Peers, Reply, Returned, Standing};
+use actors::moves::{MoveInfo, Moves};
+use actors::peers::{
+    Call, Forward, Member, News, PeerError, Peers, Reply, Request, RequestError, Returned, Standing,
+};
 use actors::ports::Owner;
 use actors::reach::Report;
+use actors::{Handle, System};
 use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -30,6 +33,7 @@ struct Wire {
     lane: mpsc::UnboundedSender<(Forward, mpsc::UnboundedSender<Reply>)>,
     taken: Option<mpsc::UnboundedReceiver<(Forward, mpsc::UnboundedSender<Reply>)>>,
     handle: Option<Handle>,
+    moves: Option<Moves>,
 }
 
 /// One node's end.
@@ -45,17 +49,18 @@ impl Network {
         let (lane, taken) = mpsc::unbounded_channel();
         let members = watch::Sender::new(Some(Arc::default()));
         let seen = members.subscribe();
-        let wire = Wire { members, lane, taken: Some(taken), handle: None };
+        let wire = Wire { members, lane, taken: Some(taken), handle: None, moves: None };
         self.wires().nodes.insert(node, wire);
         Arc::new(End { me: node, network: self.clone(), members: seen })
     }
 
     /// It can be asked from now on.
-    pub fn came(&self, node: u64, handle: &Handle) {
+    pub fn came(&self, node: u64, system: &System) {
+        let handle = system.handle();
         let mut wires = self.wires();
         let wire = wires.nodes.get_mut(&node).unwrap();
-        wire.handle = Some(handle.clone());
-        let (handle, mut taken) = (handle.clone(), wire.taken.take().unwrap());
+        (wire.handle, wire.moves) = (Some(handle.clone()), Some(system.moves()));
+        let mut taken = wire.taken.take().unwrap();
         tokio::spawn(async move {
             while let Some((forward, replies)) = taken.recv().await {
                 // Whoever asked may have gone.
@@ -122,6 +127,24 @@ impl Peers for End {
         match handle {
             Some(handle) => handle.answer_call(&owner(self.me), call).await,
             None => Err(PeerError::Silent(node.node.clone())),
+        }
+    }
+
+    async fn request(
+        &self,
+        node: &Owner,
+        request: Request,
+        _: Instant,
+    ) -> Result<Vec<MoveInfo>, RequestError> {
+        let moves = {
+            let wires = self.network.wires();
+            let to = u64::try_from(node.id).unwrap();
+            let up = wires.is_up(to) && wires.is_up(self.me);
+            up.then(|| wires.nodes[&to].moves.clone().unwrap())
+        };
+        match moves {
+            Some(moves) => moves.answer(request).map_err(RequestError::Declined),
+            None => Err(RequestError::NotAsked { node: node.node.clone(), why: "it is away".to_owned() }),
         }
     }
 

@@ -26,7 +26,7 @@ async fn a_shard_is_its_owners_as_long_as_nobody_took_it() {
     let mine = shard(&alone).await;
     assert_eq!((mine.shard, mine.epoch, mine.state), (SHARD, Epoch(1), ShardState::Serving));
     let owner_of = mine.owner.unwrap();
-    assert_eq!(owner_of.url, "http://me:8080", "as this node is reached, not as the lease says");
+    assert_eq!(owner_of.url, owner(node.owner).public_url);
     assert!(owner_of.expires_in > Span(0) && owner_of.expires_in <= Span::from_secs(5));
 
     // Somebody else takes it: his as long as he renews, then nobody's.

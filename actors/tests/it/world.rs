@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use actors::handle::{Answer, Ask, ShardStatus};
 use actors::observe::Metrics;
+use actors::peers::Peers;
 use actors::ports::{Mirror, MirrorAnswer, MirrorBatch, MirrorError};
 use actors::{Handle, LeaseSettings, Options, Rebalance, System};
 use async_trait::async_trait;
@@ -126,6 +127,7 @@ pub struct Node {
     pub system: System,
     pub handle: Handle,
     pub metrics: Metrics,
+    pub peers: Arc<dyn Peers>,
 }
 
 static IDS: AtomicU64 = AtomicU64::new(1);
@@ -149,11 +151,12 @@ impl World {
     pub async fn node(&self) -> Node {
         let owner = IDS.fetch_add(1, Ordering::Relaxed);
         let metrics = Metrics::default();
+        let peers = self.network.join(owner);
         let system = System::start(Options {
             ledger: self.ledger(owner),
             mirror: self.mirror.clone(),
             shards: SHARDS,
-            peers: self.network.join(owner),
+            peers: peers.clone(),
             rebalance: Rebalance { interval: Duration::from_secs(5), at_once: 4 },
             settings: Settings::default(),
             lease: LeaseSettings::default(),
@@ -165,9 +168,9 @@ impl World {
         .await
         .unwrap();
         let handle = system.handle();
-        self.network.came(owner, &handle);
+        self.network.came(owner, &system);
         handle.until_serving().await;
-        Node { owner, system, handle, metrics }
+        Node { owner, system, handle, metrics, peers }
     }
 
     /// A node with an option of so many seats on sale in each shard: option 1 in shard 0, 2 in 1.

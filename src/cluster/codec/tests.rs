@@ -1,7 +1,8 @@
 use proptest::prelude::*;
 
 use super::super::wire::{
-    Answer, Beat, Body, ControlHint, ControlReply, ControlRequest, Envelope, Hello, Route, ShardMove,
+    Answer, Beat, Body, ControlHint, ControlReply, ControlRequest, Envelope, Hello, Refusal, Route,
+    ShardMove, Stage,
 };
 use super::*;
 
@@ -34,7 +35,7 @@ fn bodies() -> Vec<Body> {
     vec![
         Body::Hello(hello(), beat()),
         Body::Beat(beat()),
-        Body::Request(ControlRequest::MoveShard { shard: 17, to: 9 }),
+        Body::Request(ControlRequest::MoveShard { shard: 17, to: 9, id: 3 }),
         Body::Request(ControlRequest::Drain),
         Body::Request(ControlRequest::MoveStatus),
         Body::Hint(ControlHint::RouteChanged(route)),
@@ -43,19 +44,43 @@ fn bodies() -> Vec<Body> {
 }
 
 fn answers() -> Vec<Answer> {
-    let moves = vec![ShardMove { shard: 17, to: 9, begun: true }];
-    vec![
+    let stages = [
+        (Stage::Waiting, Some(7)),
+        (Stage::Preparing, None),
+        (Stage::Moving, None),
+        (Stage::Done, None),
+        (Stage::Failed("no".to_owned()), None),
+    ];
+    let moves = stages.map(|(stage, eta)| ShardMove {
+        id: 3,
+        shard: 17,
+        from: "a".to_owned(),
+        to: "b".to_owned(),
+        stage,
+        since: 5,
+        eta,
+    });
+    let node = || "a".to_owned();
+    let refusals = [
+        Refusal::NotHere(17),
+        Refusal::NodeUnknown(node()),
+        Refusal::NodeSilent(node()),
+        Refusal::NodeDraining(node()),
+        Refusal::Moving(17, node()),
+        Refusal::Nowhere,
+    ];
+    let mut answers = vec![
         Answer::Welcome(hello(), beat()),
         Answer::Refused(hello(), "no".to_owned()),
         Answer::Beat(beat()),
-        Answer::Reply(ControlReply::Accepted),
-        Answer::Reply(ControlReply::Refused("no".to_owned())),
-        Answer::Reply(ControlReply::Moves(moves)),
+        Answer::Reply(ControlReply::Moves(moves.into())),
         Answer::Busy,
         Answer::Stranger,
         Answer::Noted,
         Answer::Unreadable("no".to_owned()),
-    ]
+    ];
+    answers.extend(refusals.map(|refusal| Answer::Reply(ControlReply::Refused(refusal))));
+    answers
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -2,11 +2,15 @@
 
 use actors::peers::{Call, PeerError, Returned};
 use actors::ports::Owner;
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
 
 use super::connection::{Chunks, post};
-use super::{convert, wire};
+use super::convert;
+use super::memory::Arriving;
+use super::wire::{self, Frames, NotAMessage};
 use crate::cluster::tls::Tls;
 
 /// Who asks. Cheap to clone.
@@ -32,11 +36,40 @@ impl Caller {
                 tracing::debug!(%error, node = node.node, "a peer was not reached");
                 silent()
             })?;
-            let body = Limited::new(response.into_body(), wire::BYTES_MAX).collect().await;
-            Ok(body.map_err(|_| silent())?.to_bytes())
+            let mut answer = Answer { body: response.into_body(), frames: Frames::default() };
+            match answer.next().await?.ok_or_else(silent)? {
+                wire::Returned::Memory(head) => {
+                    let mut memory = Arriving::new(&head);
+                    while !memory.is_whole() {
+                        memory.add(answer.next().await?.ok_or_else(silent)?)?;
+                    }
+                    Ok(Returned::Memory(memory.into_memory()))
+                }
+                returned => convert::returned_in(returned),
+            }
         };
-        let answer = timeout_at(deadline, asked).await.map_err(|_| silent())??;
-        let returned = wire::decode(&answer).map_err(|error| PeerError::Refused(error.to_string()))?;
-        convert::returned_in(returned)
+        timeout_at(deadline, asked).await.map_err(|_| silent())?
+    }
+}
+
+/// An answer that comes in messages: one, or a head and its parts.
+struct Answer {
+    body: Incoming,
+    frames: Frames,
+}
+
+impl Answer {
+    /// `None` where it ends too early.
+    async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, PeerError> {
+        let refused = |error: NotAMessage| PeerError::Refused(error.to_string());
+        loop {
+            if let Some(message) = self.frames.next().map_err(refused)? {
+                return wire::decode(&message).map(Some).map_err(refused);
+            }
+            let Some(Ok(frame)) = self.body.frame().await else { return Ok(None) };
+            if let Ok(data) = frame.into_data() {
+                self.frames.push(&data);
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@ use actors::followers::Selection;
 use actors::handle;
 use actors::peers::{Call, PeerError, Returned};
 use actors::ports;
+use actors::resync::Resynced;
 use engine::command::{Authority, Caller, SeatList};
 use engine::option::{OptionStatus, Policy};
 use engine::outcome::Conflicts;
@@ -15,6 +16,8 @@ use engine::{
 };
 
 use super::wire;
+
+mod audits;
 
 /// A number that means nothing here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -219,7 +222,7 @@ fn refusal_in(refusal: wire::Refusal) -> Result<Refusal, Unknown> {
     })
 }
 
-fn reservation_out(row: &Reservation) -> wire::Reservation {
+pub fn reservation_out(row: &Reservation) -> wire::Reservation {
     wire::Reservation {
         id: row.id.0,
         kind: row.kind as u8,
@@ -237,7 +240,7 @@ fn reservation_out(row: &Reservation) -> wire::Reservation {
     }
 }
 
-fn reservation_in(row: &wire::Reservation) -> Result<Reservation, Unknown> {
+pub fn reservation_in(row: &wire::Reservation) -> Result<Reservation, Unknown> {
     Ok(Reservation {
         id: ReservationId(row.id),
         kind: Kind::from_number(row.kind).ok_or(Unknown("a kind"))?,
@@ -296,6 +299,9 @@ pub fn call_out(from: &ports::Owner, call: Call) -> wire::Call {
         },
         Call::HandedOver(shard, attempt) => Q::HandedOver { shard: shard.0, attempt: attempt_out(attempt) },
         Call::Resumed(shard, attempt) => Q::Resumed { shard: shard.0, attempt: attempt_out(attempt) },
+        Call::Memory(shard) => Q::Memory { shard: shard.0 },
+        Call::CheckMirror(shard) => Q::CheckMirror { shard: shard.0 },
+        Call::Resync(shard) => Q::Resync { shard: shard.0 },
     };
     wire::Call { from: owner_out(from), question }
 }
@@ -314,6 +320,9 @@ pub fn call_in(question: &wire::Question) -> Call {
         }
         Q::HandedOver { shard, attempt } => Call::HandedOver(ShardId(*shard), attempt_in(attempt)),
         Q::Resumed { shard, attempt } => Call::Resumed(ShardId(*shard), attempt_in(attempt)),
+        Q::Memory { shard } => Call::Memory(ShardId(*shard)),
+        Q::CheckMirror { shard } => Call::CheckMirror(ShardId(*shard)),
+        Q::Resync { shard } => Call::Resync(ShardId(*shard)),
     }
 }
 
@@ -342,6 +351,11 @@ pub fn returned_out(returned: Result<Returned, PeerError>) -> wire::Returned {
             expires_at: selection.expires_at.0,
         },
         Ok(Returned::Done) => wire::Returned::Done,
+        Ok(Returned::Memory(memory)) => wire::Returned::Memory(super::memory::head(&memory)),
+        Ok(Returned::Mirror(check)) => audits::mirror_out(&check),
+        Ok(Returned::MirrorAway(why)) => wire::Returned::MirrorAway(why),
+        Ok(Returned::Resynced(resynced)) => audits::resynced_out(&resynced),
+        Ok(Returned::Contradiction(why)) => wire::Returned::Contradiction(why),
         Err(PeerError::NotOwner(route)) => wire::Returned::NotOwner(route_out(&route)),
         Err(PeerError::Unavailable(Unavailable::Overloaded)) => wire::Returned::Overloaded,
         Err(PeerError::Unavailable(Unavailable::Ledger)) => wire::Returned::LedgerUnavailable,
@@ -351,7 +365,6 @@ pub fn returned_out(returned: Result<Returned, PeerError>) -> wire::Returned {
 }
 
 pub fn returned_in(returned: wire::Returned) -> Result<Returned, PeerError> {
-    let odd = |unknown: Unknown| PeerError::Refused(format!("its answer names {unknown}"));
     Ok(match returned {
         wire::Returned::Reservation(row) => {
             let row = row.as_ref().map(reservation_in).transpose().map_err(odd)?;
@@ -367,7 +380,28 @@ pub fn returned_in(returned: wire::Returned) -> Result<Returned, PeerError> {
         wire::Returned::Overloaded => return Err(PeerError::Unavailable(Unavailable::Overloaded)),
         wire::Returned::LedgerUnavailable => return Err(PeerError::Unavailable(Unavailable::Ledger)),
         wire::Returned::Refused(why) => return Err(PeerError::Refused(why)),
+        wire::Returned::Memory(_) => {
+            return Err(PeerError::Refused("a memory without its parts".to_owned()));
+        }
+        wire::Returned::Mirror { options, soft_locks, differences } => {
+            Returned::Mirror(audits::mirror_in(options, soft_locks, &differences))
+        }
+        wire::Returned::MirrorAway(why) => Returned::MirrorAway(why),
+        wire::Returned::Compared { head, differences, all, by_option } => {
+            let compared = audits::compared_in(&head, &differences, all, &by_option);
+            Returned::Resynced(compared.map_err(odd)?)
+        }
+        wire::Returned::Restored { memory, ledger } => Returned::Resynced(Resynced::Restored {
+            memory: audits::head_in(&memory),
+            ledger: audits::head_in(&ledger),
+        }),
+        wire::Returned::Contradiction(why) => Returned::Contradiction(why),
     })
+}
+
+/// An answer that makes no sense here.
+pub fn odd(unknown: Unknown) -> PeerError {
+    PeerError::Refused(format!("its answer names {unknown}"))
 }
 
 #[cfg(test)]

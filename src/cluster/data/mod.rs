@@ -6,17 +6,20 @@
 //! one HTTP/2 stream, in order; what has gathered while the last bytes went out goes together.
 //!
 //! Reading order: [`wire`] and [`convert`] (what is said), [`connection`], [`lane`] (commands there and answers
-//! back), [`feed`] (maps), [`calls`] (the rest), [`serve`] (the owner's end).
+//! back), [`feed`] (maps), [`mine`] (selections), [`calls`] and [`memory`] (the rest), [`serve`] (the owner's end).
 
 mod calls;
 mod connection;
 mod convert;
 mod feed;
 mod lane;
+mod memory;
+mod mine;
 mod serve;
 mod wire;
 
 pub use self::calls::Caller;
 pub use self::feed::follow;
 pub use self::lane::Lane;
+pub use self::mine::listen;
 pub use self::serve::service;

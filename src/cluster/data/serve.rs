@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actors::Handle;
 use actors::feed::Position;
-use actors::peers::{Forward, Reply};
+use actors::peers::{Forward, Reply, Returned};
 use bytes::{Bytes, BytesMut};
 use engine::{Epoch, OptionId, ShardId};
 use http_body_util::{BodyExt as _, Limited};
@@ -18,13 +18,14 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::connection::Chunks;
-use super::convert;
 use super::wire::{self, Down, Frames, NotAMessage, Seen, Up};
+use super::{convert, memory, mine};
 use crate::cluster::DataService;
 
 pub(super) const LANE: &str = "/peer/v1/lane";
 pub(super) const FEED: &str = "/peer/v1/feed";
 pub(super) const CALL: &str = "/peer/v1/call";
+pub(super) const MINE: &str = "/peer/v1/mine";
 
 /// Answers that are written together at most.
 const TOGETHER: usize = 1_024;
@@ -44,6 +45,7 @@ async fn answer(handle: Handle, request: Request<Incoming>) -> Response<Chunks> 
     let (head, body) = request.into_parts();
     match head.uri.path() {
         LANE => lane(handle, body),
+        MINE => Response::new(mine::tell(&handle, body)),
         FEED => match whole(body).await {
             Ok(seen) => feed(handle, seen),
             Err(error) => refused(&error),
@@ -139,9 +141,16 @@ async fn write(mut says: mpsc::UnboundedReceiver<Down>, chunks: mpsc::Sender<Byt
 
 async fn answer_call(handle: &Handle, call: wire::Call) -> Response<Chunks> {
     let question = convert::call_in(&call.question);
-    let returned = handle.answer_call(&convert::owner_in(call.from), question).await;
-    match wire::encode(&convert::returned_out(returned)) {
-        Ok(bytes) => Response::new(Chunks::whole(bytes)),
+    let returned = match handle.answer_call(&convert::owner_in(call.from), question).await {
+        Ok(Returned::Memory(memory)) => return Response::new(memory::send(memory)),
+        returned => convert::returned_out(returned),
+    };
+    match wire::encode(&returned) {
+        Ok(message) => {
+            let mut bytes = BytesMut::new();
+            wire::frame(&message, &mut bytes);
+            Response::new(Chunks::whole(bytes.to_vec()))
+        }
         Err(error) => refused(&error),
     }
 }

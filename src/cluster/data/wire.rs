@@ -9,7 +9,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// The largest message: a shard's soft locks on their way to its next owner.
+/// The largest message: a shard's soft locks on their way to its next owner. What may be larger goes in parts.
 pub const BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Bytes that say how long a message is.
@@ -152,6 +152,9 @@ pub enum Question {
     Hold { shard: u16, attempt: Attempt, soft_locks: Vec<SoftLock> },
     HandedOver { shard: u16, attempt: Attempt },
     Resumed { shard: u16, attempt: Attempt },
+    Memory { shard: u16 },
+    CheckMirror { shard: u16 },
+    Resync { shard: u16 },
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,12 +175,131 @@ pub struct SoftLock {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Returned {
     Reservation(Option<Reservation>),
-    Selection { option: u32, seats: Seats, expires_at: i64 },
+    Selection {
+        option: u32,
+        seats: Seats,
+        expires_at: i64,
+    },
     Done,
     NotOwner(Option<Route>),
     Overloaded,
     LedgerUnavailable,
     Refused(String),
+    /// Followed by its parts.
+    Memory(MemoryHead),
+    Mirror {
+        options: u32,
+        soft_locks: u64,
+        differences: Vec<MirrorDifference>,
+    },
+    MirrorAway(String),
+    Compared {
+        head: Head,
+        differences: Vec<Difference>,
+        all: u64,
+        by_option: Vec<(u32, u64)>,
+    },
+    Restored {
+        memory: Head,
+        ledger: Head,
+    },
+    Contradiction(String),
+}
+
+/// A shard's memory without what may be much.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryHead {
+    pub shard: u16,
+    pub epoch: u64,
+    pub event_seq: u64,
+    pub hash: [u8; 32],
+    pub digest: u64,
+    pub pending: u64,
+    /// How many come in the parts.
+    pub reservations: u64,
+    pub options: u64,
+}
+
+/// Some of what a shard remembers.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MemoryPart {
+    Reservations(Vec<Reservation>),
+    /// All seats of one option, a byte each.
+    Seats {
+        option: u32,
+        states: Vec<u8>,
+    },
+}
+
+/// The end of a shard's chain.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    pub event_seq: u64,
+    pub hash: [u8; 32],
+}
+
+/// Who has a seat in memory, and who in the mirror.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MirrorDifference {
+    pub option: u32,
+    pub seat: u32,
+    pub memory: Option<u64>,
+    pub mirror: Option<u64>,
+}
+
+/// What memory said and what the ledger says.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Difference {
+    Reservation {
+        id: u128,
+        memory: Option<Box<Reservation>>,
+        ledger: Option<Box<Reservation>>,
+    },
+    /// Status and version.
+    Option {
+        option: u32,
+        memory: Option<(u8, u32)>,
+        ledger: Option<(u8, u32)>,
+    },
+    Policy {
+        concert: u64,
+        memory: Option<Policy>,
+        ledger: Option<Policy>,
+    },
+    Seat {
+        option: u32,
+        seat: u32,
+        memory: u8,
+        ledger: u8,
+    },
+    SoftLock {
+        option: u32,
+        seat: u32,
+        user: u64,
+    },
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    pub reservations_per_user: u32,
+    pub gate: bool,
+    pub version: u32,
+}
+
+/// Whose selections a node wants to hear of, since it last said so.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interest {
+    pub come: Vec<u64>,
+    pub gone: Vec<u64>,
+}
+
+/// What a user has selected in an option now.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mine {
+    pub user: u64,
+    pub option: u32,
+    pub seats: Seats,
+    pub expires_at: i64,
 }
 
 /// What a node has of an option's feed.

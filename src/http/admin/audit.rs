@@ -90,12 +90,16 @@ pub(in crate::http) async fn memory(
 
 /// The shard that the query names.
 pub(super) fn shard_of(shared: &Shared, query: &MemoryQuery) -> Result<ShardId, Problem> {
-    let shard = query.shard.as_deref().and_then(|text| text.parse().ok()).map(ShardId);
-    let shard = shard.ok_or_else(|| Problem::malformed("/query/shard", "A shard is an integer from 0."))?;
-    if shared.edge.handle.statuses().iter().any(|(known, _)| *known == shard) {
-        Ok(shard)
-    } else {
-        Err(Problem::NotFound("No shard has this number."))
+    known_shard(shared, query.shard.as_deref().unwrap_or_default(), "/query/shard")
+}
+
+/// The shard of that number, if there is one.
+pub(super) fn known_shard(shared: &Shared, number: &str, pointer: &str) -> Result<ShardId, Problem> {
+    let shard = number.parse().map(ShardId);
+    let shard = shard.map_err(|_| Problem::malformed(pointer, "A shard is an integer from 0."))?;
+    match shared.edge.handle.status(shard) {
+        Some(_) => Ok(shard),
+        None => Err(Problem::NotFound("No shard has this number.")),
     }
 }
 

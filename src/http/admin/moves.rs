@@ -94,7 +94,8 @@ pub(in crate::http) struct PlanView {
     moves: Vec<MoveView>,
 }
 
-/// The moves that wait or are under way, and the last thousand that have ended: newest first.
+/// The moves that wait or are under way, and of each shard the last that has ended, as the nodes that are up tell them:
+/// newest first.
 #[utoipa::path(get, path = "/admin/v1/moves", tag = "admin", operation_id = "moves",
     responses(
         (status = 200, description = "All of them", body = Page<MoveView>),
@@ -136,7 +137,9 @@ pub(in crate::http) async fn begin(
     responses(
         (status = 200, description = "What would be moved", body = PlanView),
         (status = 202, description = "Begun; `GET /admin/v1/moves` tells how far it is", body = PlanView),
-        (status = 403, description = "FORBIDDEN", body = ProblemBody, content_type = "application/problem+json")),
+        (status = 403, description = "FORBIDDEN", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "ALREADY_MOVING: the last time is not over yet", body = ProblemBody,
+            content_type = "application/problem+json")),
     security(("token" = [])))]
 pub(in crate::http) async fn rebalance(
     State(shared): State<Arc<Shared>>,

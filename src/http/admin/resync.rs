@@ -2,31 +2,28 @@
 
 use std::sync::Arc;
 
-use actors::resync::{ResyncError, Resynced};
+use actors::resync::{Counts, ResyncError, Resynced};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use engine::option::{OptionStatus, Policy};
 use engine::shard::Difference;
-use engine::{ChainHead, Reservation};
+use engine::{ChainHead, OptionId, Reservation, ShardId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::audit::known_shard;
 use crate::http::Shared;
 use crate::http::ask::{OptionPath, json};
 use crate::http::error::Problem;
-use crate::http::extract::{NoBody, Operator};
+use crate::http::extract::{NoBody, Operator, ShardPath};
 use crate::http::wire::{ProblemBody, hex};
-
-/// Differences that are told; more are only counted.
-const TOLD: usize = 1_000;
 
 /// What a resync did.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::http) struct ResyncView {
-    option_id: u32,
-    /// The shard of the option, which was rebuilt with everything in it.
+    /// The shard that was rebuilt, with everything in it.
     shard: u16,
     /// The newest event, in the ledger and now in memory; SHA-256 in lower-case hex.
     event_seq: u64,
@@ -35,8 +32,18 @@ pub(in crate::http) struct ResyncView {
     /// restored under a new epoch, as after a crash.
     restored: bool,
     difference_count: usize,
+    /// Every option of the shard. What is a concert's is no option's.
+    options: Vec<OptionDifferences>,
     /// The first thousand.
     differences: Vec<DifferenceView>,
+}
+
+/// How much of an option was different.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::http) struct OptionDifferences {
+    option_id: u32,
+    difference_count: usize,
 }
 
 /// One thing about which they disagreed. What the ledger said is what counts now.
@@ -75,31 +82,61 @@ pub(in crate::http) async fn resync(
     OptionPath(entry): OptionPath,
     _no_body: NoBody,
 ) -> Result<Response, Problem> {
+    rebuild(&shared, entry.shard).await
+}
+
+/// Rebuild a shard and the mirror of its options from the ledger, as a resync of any of its options does.
+#[utoipa::path(post, path = "/admin/v1/shards/{shard}/resync", tag = "admin", operation_id = "resyncShard",
+    params(("shard" = u16, Path, description = "The shard, from 0")),
+    responses(
+        (status = 200, description = "Done; what was different is told", body = ResyncView),
+        (status = 403, description = "FORBIDDEN", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "NOT_FOUND: no such shard", body = ProblemBody,
+            content_type = "application/problem+json"),
+        (status = 500, description = "INTERNAL: the ledger contradicts itself; memory is as it was",
+            body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "OVERLOADED or LEDGER_UNAVAILABLE; memory is as it was", body = ProblemBody,
+            content_type = "application/problem+json")),
+    security(("token" = [])))]
+pub(in crate::http) async fn resync_shard(
+    State(shared): State<Arc<Shared>>,
+    _operator: Operator,
+    ShardPath(shard): ShardPath,
+    _no_body: NoBody,
+) -> Result<Response, Problem> {
+    rebuild(&shared, known_shard(&shared, &shard, "/path/shard")?).await
+}
+
+async fn rebuild(shared: &Shared, shard: ShardId) -> Result<Response, Problem> {
     // In a task of its own: whoever hangs up does not end it half-way.
-    let (handle, shard) = (shared.edge.handle.clone(), entry.shard);
+    let handle = shared.edge.handle.clone();
     let resynced = tokio::spawn(async move { handle.resync(shard).await }).await;
     let resynced = resynced.map_err(|error| Problem::Internal(format!("a resync broke off: {error}")))?;
     let resynced = resynced.map_err(|error| match error {
         ResyncError::Unavailable(unavailable) => unavailable.into(),
         ResyncError::Contradiction(_) => Problem::Internal(error.to_string()),
     })?;
-    let (head, restored, differences) = match resynced {
-        Resynced::Compared { head, differences } => (head, false, differences),
+    let (head, restored, differences, counts) = match resynced {
+        Resynced::Compared { head, differences, counts } => (head, false, differences, counts),
         Resynced::Restored { memory, ledger } => {
             tracing::warn!(%shard, memory = memory.event_seq, ledger = ledger.event_seq, "resync: another chain");
-            (ledger, true, Vec::new())
+            (ledger, true, Vec::new(), Counts::default())
         }
     };
-    tracing::info!(option = entry.option.0, %shard, restored, differences = differences.len(), "resync");
+    tracing::info!(%shard, restored, differences = counts.all, "resync");
     let ChainHead { event_seq, hash } = head;
+    let of_option = |option: OptionId| OptionDifferences {
+        option_id: option.0,
+        difference_count: counts.by_option.get(&option).copied().unwrap_or(0),
+    };
     let view = ResyncView {
-        option_id: entry.option.0,
         shard: shard.0,
         event_seq,
         hash: hex(&hash),
         restored,
-        difference_count: differences.len(),
-        differences: differences.iter().take(TOLD).map(view).collect(),
+        difference_count: counts.all,
+        options: shared.edge.directory.options_in(shard).into_iter().map(of_option).collect(),
+        differences: differences.iter().map(view).collect(),
     };
     Ok(json(StatusCode::OK, &view))
 }

@@ -121,7 +121,7 @@ impl PgLedger {
             .bind(i32::from(shard.0))
             .bind(self.owner())
             .bind(self.options.node.as_str())
-            .bind(self.options.public_url.as_str())
+            .bind(self.public_url())
             .bind(self.options.peer_url.as_str())
             .bind(self.options.lease_ttl.0)
             .bind(shard.0 < self.options.shards)

@@ -136,7 +136,7 @@ impl PgLedger {
                 .bind(Uuid::from_u128(owner))
                 .bind(self.owner())
                 .bind(self.options.node.as_str())
-                .bind(self.options.public_url.as_str())
+                .bind(self.public_url())
                 .bind(self.options.peer_url.as_str())
                 .bind(self.options.lease_ttl.0)
                 .bind(sent.0)

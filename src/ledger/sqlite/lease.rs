@@ -1,13 +1,13 @@
 //! Who owns which shard. `DATA/lock` keeps other processes out, so a lease here says which incarnation
 //! of *this* process's actors may write; the rules are those of every ledger.
 
-use actors::ports::{LeaseRow, LedgerError, Owner};
+use actors::ports::{LeaseRow, Ledger as _, LedgerError, Owner};
 use engine::{Epoch, ShardId, Time};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
 use super::error::ledger_error;
-use super::{SqliteLedger, SqliteOptions, row};
+use super::{SqliteLedger, row};
 
 const ACQUIRE: &str = "
 INSERT INTO shard_lease AS l (shard, epoch, owner, node, public_url, peer_url, expires_at, state)
@@ -55,7 +55,7 @@ impl SqliteLedger {
             .bind(shard.0)
             .bind(self.owner())
             .bind(self.options.node.as_str())
-            .bind(self.options.public_url.as_str())
+            .bind(self.public_url())
             .bind(self.options.peer_url.as_str())
             .bind((now + self.options.lease_ttl).0)
             .bind(now.0);
@@ -121,8 +121,7 @@ impl SqliteLedger {
         theirs: Epoch,
         owner: u128,
     ) -> Result<Option<Epoch>, LedgerError> {
-        let SqliteOptions { owner: id, node, public_url, peer_url, .. } = self.options.clone();
-        self.pass(TAKE_FROM_DEAD, shard, theirs, owner, &Owner { id, node, public_url, peer_url }).await
+        self.pass(TAKE_FROM_DEAD, shard, theirs, owner, &self.me()).await
     }
 
     /// Runs one of the statements that give a shard from one owner to another.

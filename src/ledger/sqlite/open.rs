@@ -3,6 +3,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use engine::Time;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePoolOptions, SqliteSynchronous};
@@ -77,6 +78,7 @@ async fn open_to_own(options: SqliteOptions) -> Result<SqliteLedger, OpenError> 
         checkpointer: Some(Checkpointer::start(beside)),
         readers,
         plans: PlanCache::default(),
+        public_url: OnceLock::new(),
         lock: Some(lock),
         options,
     })
@@ -105,6 +107,7 @@ async fn open_to_read(options: SqliteOptions) -> Result<SqliteLedger, OpenError>
         checkpointer: None,
         readers,
         plans: PlanCache::default(),
+        public_url: OnceLock::new(),
         lock: None,
         options,
     })

@@ -13,7 +13,7 @@ impl Ledger for SqliteLedger {
         Owner {
             id: options.owner,
             node: options.node.clone(),
-            public_url: options.public_url.clone(),
+            public_url: self.public_url().to_owned(),
             peer_url: options.peer_url.clone(),
         }
     }

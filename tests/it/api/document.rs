@@ -35,6 +35,7 @@ const ROUTES: &str = "
     PUT /admin/v1/options/{optionId}/status
     PUT /admin/v1/concerts/{concertId}/policy
     POST /admin/v1/options/{optionId}/resync
+    POST /admin/v1/shards/{shard}/resync
     GET /admin/v1/shards
     GET /admin/v1/nodes
     POST /admin/v1/nodes/{node}/drain

@@ -1,6 +1,14 @@
 //! Everything that travels comes back as it was.
 
+use actors::handle::Memory;
+use actors::mirror::check::{MirrorCheck, MirrorDifference};
+use actors::resync::Counts;
+use engine::ChainHead;
+use engine::shard::Difference;
+use http_body_util::BodyExt as _;
+
 use super::*;
+use crate::cluster::data::memory;
 use crate::cluster::data::wire::{decode, encode};
 
 fn list(seats: &[u32]) -> SeatList {
@@ -116,6 +124,9 @@ fn every_call_and_what_it_returns_travels() {
         Call::Hold(shard, attempt, vec![lock]),
         Call::HandedOver(shard, attempt),
         Call::Resumed(shard, attempt),
+        Call::Memory(shard),
+        Call::CheckMirror(shard),
+        Call::Resync(shard),
     ];
     for call in calls {
         let bytes = encode(&call_out(&owner, call.clone())).unwrap();
@@ -134,11 +145,78 @@ fn every_call_and_what_it_returns_travels() {
         Err(PeerError::Unavailable(Unavailable::Overloaded)),
         Err(PeerError::Unavailable(Unavailable::Ledger)),
         Err(PeerError::Refused("no".to_owned())),
+        Ok(Returned::Mirror(mirror_check())),
+        Ok(Returned::MirrorAway("no".to_owned())),
+        Ok(Returned::Resynced(compared())),
+        Ok(Returned::Resynced(Resynced::Restored { memory: head(3), ledger: head(4) })),
+        Ok(Returned::Contradiction("no".to_owned())),
     ];
     for one in returned {
         let bytes = encode(&returned_out(one.clone())).unwrap();
         assert_eq!(returned_in(decode(&bytes).unwrap()), one);
     }
+}
+
+fn head(event_seq: u64) -> ChainHead {
+    ChainHead { event_seq, hash: [7; 32] }
+}
+
+fn mirror_check() -> MirrorCheck {
+    let found = |seat, memory, mirror| MirrorDifference {
+        option: OptionId(7),
+        seat: SeatNo(seat),
+        memory: Option::map(memory, UserId),
+        mirror: Option::map(mirror, UserId),
+    };
+    let differences = vec![found(1, Some(5), None), found(2, None, Some(6)), found(3, Some(5), Some(6))];
+    MirrorCheck { options: 2, soft_locks: 9, differences }
+}
+
+fn compared() -> Resynced {
+    let (option, concert, seat) = (OptionId(7), ConcertId(3), SeatNo(1));
+    let row = || Some(Box::new(reservation()));
+    let policy = Policy { reservations_per_user: 4, gate: true };
+    let differences = vec![
+        Difference::Reservation { id: reservation().id, memory: row(), ledger: None },
+        Difference::Reservation { id: reservation().id, memory: None, ledger: row() },
+        Difference::Option { option, memory: Some((OptionStatus::OnSale, 2)), ledger: None },
+        Difference::Policy { concert, memory: None, ledger: Some((policy, 3)) },
+        Difference::Seat { option, seat, memory: SeatState::Hold, ledger: SeatState::Confirmed },
+        Difference::SoftLock { option, seat, user: UserId(2) },
+    ];
+    let counts = Counts { all: 1_000_000, by_option: [(option, 999_999)].into() };
+    Resynced::Compared { head: head(5), differences, counts }
+}
+
+/// As one node sends it and another reads it, in more parts than one.
+#[tokio::test]
+async fn a_memory_travels_in_parts_and_arrives_whole() {
+    let rows = (0..10_000_u128).map(|no| Reservation { id: ReservationId(no << 80 | 7), ..reservation() });
+    let states = [SeatState::Available, SeatState::Selecting, SeatState::Hold, SeatState::Confirmed];
+    let memory = Box::new(Memory {
+        shard: ShardId(3),
+        epoch: Epoch(4),
+        head: head(5),
+        digest: u64::MAX,
+        pending: 1,
+        reservations: rows.collect(),
+        options: vec![(OptionId(7), states.repeat(50_000)), (OptionId(8), Vec::new())],
+    });
+    let sent = memory::send(memory.clone()).collect().await.unwrap().to_bytes();
+    let mut frames = wire::Frames::default();
+    frames.push(&sent);
+    let wire::Returned::Memory(head) = decode(&frames.next().unwrap().unwrap()).unwrap() else {
+        panic!("no head")
+    };
+    let mut arriving = memory::Arriving::new(&head);
+    let mut parts = 0;
+    while !arriving.is_whole() {
+        arriving.add(decode(&frames.next().unwrap().unwrap()).unwrap()).unwrap();
+        parts += 1;
+    }
+    assert_eq!(parts, 5, "three of reservations, one of each option");
+    assert_eq!(frames.next(), Ok(None));
+    assert_eq!(arriving.into_memory(), memory);
 }
 
 #[test]
@@ -149,4 +227,7 @@ fn a_number_that_means_nothing_makes_the_message_none() {
         assert!(refusal_in(wire::Refusal::Plain(number)).is_err(), "{number}");
     }
     assert!(refusal_in(wire::Refusal::ReservationState(7)).is_err());
+    let of_an_option = wire::Difference::Option { option: 7, memory: Some((9, 1)), ledger: None };
+    let head = wire::Head { event_seq: 1, hash: [0; 32] };
+    assert!(audits::compared_in(&head, &[of_an_option], 1, &[]).is_err());
 }
