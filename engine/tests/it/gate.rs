@@ -1,0 +1,5 @@
+//! The gate's rules, a table each; and its draw.
+
+mod draw;
+mod rules;
+mod script;
