@@ -1,5 +1,6 @@
-//! The gate's rules, a table each; and its draw.
+//! The gate's rules, a table each; its draw; and its simulator.
 
 mod draw;
 mod rules;
 mod script;
+mod simulator;
