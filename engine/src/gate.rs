@@ -17,7 +17,7 @@
 //! order from outside; [`draw`] makes an order that anybody can check.
 //!
 //! Reading order: `policy` (what operators may ask), `effect` (what goes in and comes out), `line` and its parts
-//! `bitmap` and `counts`, `passes`, `rate`, `speed`; then what happens: `queue` (joining and leaving), `admit`, `mirrored`,
+//! `bitmap`, `counts` and `users`, `passes`, `rate`, `speed`; then what happens: `queue` (joining and leaving), `admit`, `mirrored`,
 //! `govern`, `restore`; and `tick`, what viewers see.
 
 use crate::ids::{ConcertId, Epoch, PassId, Turn, UserId};
@@ -48,6 +48,7 @@ mod rate;
 mod restore;
 mod speed;
 mod tick;
+mod users;
 
 /// One concert's waiting room.
 #[derive(Debug)]
@@ -134,10 +135,7 @@ impl Gate {
         self.fire_due(effects);
         match input {
             Input::Join { user, to } => self.join(user, to, effects),
-            Input::Status { user, to } => {
-                self.heartbeat(user);
-                self.tell_standing(user, to, effects);
-            }
+            Input::Status { user, to } => self.status(user, to, effects),
             Input::Heartbeat { user } => self.heartbeat(user),
             Input::Leave { user, to } => self.leave(user, to, effects),
             Input::GiveBack { user, pass } => self.give_back(user, pass, effects),

@@ -46,7 +46,7 @@ impl Gate {
         let pass = Pass { id, expires_at: ends_at, ends_at };
         let user = waiter.user;
         self.passes.insert(Entry { user, turn, pass, joined: waiter.joined, told: false });
-        self.rate.decided();
+        self.rate.decided(self.now);
         self.admitted += 1;
         self.tell_mirror(MirrorOp::Admit { user, turn, pass: id, ends_at }, effects);
         self.once_mirrored(Then::Admit { user, turn, pass: id }, effects);
@@ -114,7 +114,8 @@ impl Gate {
             return Some(self.quiet_until);
         }
         let full = self.passes.len() >= self.policy.ceiling() as usize;
-        self.rate.frees_at().filter(|_| !full && self.policy.per_second.is_some())
+        let per_second = self.policy.per_second.filter(|_| !full)?;
+        self.rate.frees_at(self.now, per_second)
     }
 
     /// Whether ranks mean anything: not before the draw of a presale.

@@ -1,7 +1,6 @@
 //! What operators do: policies, the draw.
 
 use super::effect::{Answer, DrawFault, Effect, Effects, MirrorOp};
-use super::line::Waiter;
 use super::mirrored::Then;
 use super::policy::{Mode, Policy, PolicyFault, State};
 use super::{Draw, Gate};
@@ -101,15 +100,15 @@ impl Gate {
     }
 
     pub(super) fn drawn(&mut self, order: &[Turn], to: ReplyTo, effects: &mut Effects) {
-        let first = match self.check_order(order) {
-            Ok(first) => first,
+        let (first, named) = match self.check_order(order) {
+            Ok(checked) => checked,
             Err(fault) => {
                 let answer = Answer::DrawRefused(fault);
                 effects.push(Effect::Reply { to, answer, durable: self.mirrored.up });
                 return;
             }
         };
-        self.reorder(first, order);
+        self.reorder(first, order, &named);
         self.draw = Draw::Done;
         self.front = first;
         self.speed.restart();
@@ -118,7 +117,8 @@ impl Gate {
         self.once_mirrored(Then::Drawn { to }, effects);
     }
 
-    fn check_order(&self, order: &[Turn]) -> Result<Turn, DrawFault> {
+    /// The first turn to be drawn, and which of those from there on are named.
+    fn check_order(&self, order: &[Turn]) -> Result<(Turn, Vec<bool>), DrawFault> {
         let Draw::Frozen { first, upto } = self.draw else { return Err(DrawFault::NotFrozen) };
         if !self.frozen_told {
             return Err(DrawFault::NotFrozen);
@@ -132,36 +132,20 @@ impl Gate {
                 Some(place) => *place = true,
             }
         }
-        Ok(first)
+        Ok((first, named))
     }
 
     /// The n-th of the order has the n-th turn from `first` on; who has left meanwhile leaves it empty. Whoever waited
     /// before the opening and is not named comes next: one who had left before the entrants were settled, and
     /// whom a crash without a mirror brought back. Nobody knew a rank before, so that nobody's rises; and as ranks begin
     /// to count, so does being away.
-    fn reorder(&mut self, first: Turn, order: &[Turn]) {
-        let unnamed: Vec<Turn> = {
-            let mut named = order.to_vec();
-            named.sort_unstable();
-            let unnamed = self.entrants().map(|(turn, _)| turn);
-            unnamed.filter(|turn| named.binary_search(turn).is_err()).collect()
-        };
-        let mut waiting: Vec<(Turn, Waiter)> = Vec::with_capacity(self.line.len());
-        waiting.extend(self.line.waiters().map(|(turn, waiter)| (turn, *waiter)));
-        let next = self.line.next();
-        self.line.dissolve();
-        self.line.restart_heartbeats(self.now);
-        let find = |turn: Turn| waiting.binary_search_by_key(&turn, |(turn, _)| *turn).ok();
-        for (turn, was) in (first.0..).zip(order.iter().chain(&unnamed)) {
-            if let Some(found) = find(*was) {
-                self.line.place(Turn(turn), waiting[found].1, self.settings.ghost_ttl);
-            }
-        }
+    fn reorder(&mut self, first: Turn, order: &[Turn], named: &[bool]) {
         let Draw::Frozen { upto, .. } = self.draw else { return };
-        for (turn, waiter) in waiting.iter().filter(|(turn, _)| *turn >= upto) {
-            self.line.place(*turn, *waiter, self.settings.ghost_ttl);
-        }
-        self.line.skip_to(next);
+        let is_unnamed = |turn: &Turn| !named[(turn.0 - first.0) as usize];
+        let unnamed: Vec<Turn> = self.entrants().map(|(turn, _)| turn).filter(is_unnamed).collect();
+        let drawn = order.iter().chain(&unnamed).copied().zip((first.0..).map(Turn));
+        let later = (upto.0..self.line.next().0).map(|turn| (Turn(turn), Turn(turn)));
+        self.line.rearrange(self.now, self.settings.ghost_ttl, drawn.chain(later));
         self.mirrored.forget_line();
     }
 }

@@ -9,9 +9,10 @@
 
 use super::bitmap::Bitmap;
 use super::counts::Counts;
+use super::users::Users;
 use crate::deadlines::Deadlines;
 use crate::ids::{Turn, UserId};
-use crate::index::{Index, mix};
+use crate::index::mix;
 use crate::limits::TURNS_PER_BLOCK;
 use crate::time::{Span, Time};
 
@@ -56,7 +57,7 @@ pub struct Line {
     blocks: Vec<Option<Box<Block>>>,
     /// The last block that was freed: the next one is never far.
     spare: Option<Box<Block>>,
-    by_user: Index,
+    by_user: Users,
     ahead: Counts,
     present: Counts,
     removals: Deadlines,
@@ -86,8 +87,7 @@ impl Line {
 
     /// The turn in which a user waits.
     pub fn find(&self, user: UserId) -> Option<Turn> {
-        let found = self.by_user.find(mix(user.0), |turn| waiter(&self.blocks, turn).user == user);
-        found.map(Turn)
+        self.by_user.find(mix(user.0), |turn| self.user_in(turn) == user)
     }
 
     /// At the end of the line. The user does not wait yet.
@@ -115,15 +115,15 @@ impl Line {
         if sooner {
             self.removals.set(handle(number), due);
         }
-        self.by_user.insert(mix(waiter.user.0), turn.0, |turn| mix(self::waiter(&self.blocks, turn).user.0));
+        self.by_user.insert(mix(waiter.user.0), turn);
         self.next = self.next.max(turn.0 + 1);
     }
 
     /// The user waits no longer; the turn stays ahead of those behind until it is [passed](Self::pass).
     pub fn take(&mut self, turn: Turn) -> Waiter {
         let (number, bit) = split(turn.0);
-        let taken = *waiter(&self.blocks, turn.0);
-        self.by_user.remove(mix(taken.user.0), turn.0, |turn| mix(waiter(&self.blocks, turn).user.0));
+        let taken = *self.waiter(turn);
+        self.by_user.remove(mix(taken.user.0), turn);
         let block = self.block(number);
         block.waiting.clear(bit);
         if block.present.clear(bit) {
@@ -156,10 +156,20 @@ impl Line {
         self.ahead.before(number) + block.map_or(0, |block| block.ahead.count_before(bit))
     }
 
-    /// The waiter in this turn is still there.
+    /// Whether this user waits in this turn.
+    pub fn has(&self, turn: Turn, user: UserId) -> bool {
+        let (number, bit) = split(turn.0);
+        let block = self.blocks.get(number).and_then(Option::as_ref);
+        block.is_some_and(|block| block.waiting.has(bit) && block.waiters[bit as usize].user == user)
+    }
+
+    /// Whoever waits in this turn is still there.
     pub fn heartbeat(&mut self, turn: Turn, now: Time) {
         let (number, bit) = split(turn.0);
-        let block = self.block(number);
+        let Some(block) = self.blocks.get_mut(number).and_then(Option::as_mut) else { return };
+        if !block.waiting.has(bit) {
+            return;
+        }
         block.waiters[bit as usize].seen = now;
         if block.present.set(bit) {
             self.present.add(number, 1);
@@ -278,13 +288,25 @@ impl Line {
         let mut changed = std::mem::take(&mut self.changed);
         changed.extend(self.blocks().map(|(number, _)| number));
         let blocks = (0..self.blocks.len()).map(|_| None).collect();
-        *self = Self {
-            next: self.next,
-            blocks,
-            changed,
-            heartbeats_from: self.heartbeats_from,
-            ..Self::default()
-        };
+        let heartbeats_from = self.heartbeats_from;
+        *self = Self { next: self.next, blocks, changed, heartbeats_from, ..Self::default() };
+    }
+
+    /// Whoever waits in the first turn of a pair has the second instead; whoever is in no pair leaves. Everybody
+    /// counts as seen at `now`.
+    pub fn rearrange(&mut self, now: Time, ghost_ttl: Span, moves: impl Iterator<Item = (Turn, Turn)>) {
+        let numbers: Vec<u32> = self.blocks().map(|(number, _)| number).collect();
+        let blocks: Vec<_> = self.blocks.iter_mut().map(Option::take).collect();
+        self.changed.extend(numbers);
+        self.dissolve();
+        self.heartbeats_from = self.heartbeats_from.max(now);
+        for (from, to) in moves {
+            let (number, bit) = split(from.0);
+            let block = blocks.get(number).and_then(Option::as_ref);
+            if let Some(block) = block.filter(|block| block.waiting.has(bit)) {
+                self.place(to, block.waiters[bit as usize], ghost_ttl);
+            }
+        }
     }
 
     fn block(&mut self, number: usize) -> &mut Block {
@@ -293,6 +315,15 @@ impl Line {
         }
         let spare = &mut self.spare;
         self.blocks[number].get_or_insert_with(|| spare.take().map_or_else(Block::new, Block::anew))
+    }
+
+    fn waiter(&self, turn: Turn) -> &Waiter {
+        let (number, bit) = split(turn.0);
+        &self.blocks[number].as_ref().expect("whoever waits is in a block").waiters[bit as usize]
+    }
+
+    fn user_in(&self, turn: Turn) -> UserId {
+        self.waiter(turn).user
     }
 
     fn mark(&mut self, number: usize) {
@@ -322,11 +353,6 @@ impl Block {
         block.changed = false;
         block
     }
-}
-
-fn waiter(blocks: &[Option<Box<Block>>], turn: u32) -> &Waiter {
-    let (number, bit) = split(turn);
-    &blocks[number].as_ref().expect("whoever waits is in a block").waiters[bit as usize]
 }
 
 const fn split(turn: u32) -> (usize, u32) {

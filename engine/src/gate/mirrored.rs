@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 
 use super::effect::{Answer, Effect, Effects, Left, MirrorOp, Reason};
+use super::queue::Place;
 use super::{Draw, Gate};
 use crate::ids::{OpNo, PassId, ReplyTo, Turn, UserId};
 use crate::time::Span;
@@ -14,6 +15,12 @@ use crate::time::Span;
 pub(super) enum Then {
     /// Whoever has a turn below may be told it.
     Durable(Turn),
+    /// Whoever has the turn may be told it, and its user is.
+    Joined {
+        user: UserId,
+        turn: Turn,
+        to: ReplyTo,
+    },
     /// Answer how it stands with the user.
     Standing {
         user: UserId,
@@ -64,6 +71,13 @@ impl Mirrored {
         self.newest.0 - self.acked.0
     }
 
+    /// Turns below are in the mirror, if it takes anything.
+    fn durable_to(&mut self, turn: Turn) {
+        if self.up {
+            self.durable = self.durable.max(turn);
+        }
+    }
+
     pub fn waiting(&self) -> usize {
         self.pending.len()
     }
@@ -72,6 +86,11 @@ impl Mirrored {
     /// drawn, and nobody may be told a turn.
     pub fn forget_line(&mut self) {
         self.pending.retain(|(_, then)| !matches!(then, Then::Durable(_) | Then::Pass(_) | Then::Frozen));
+        for (_, then) in &mut self.pending {
+            if let Then::Joined { user, to, .. } = *then {
+                *then = Then::Standing { user, to };
+            }
+        }
         self.durable = Turn(0);
     }
 }
@@ -95,14 +114,16 @@ impl Gate {
     /// Answers how it stands with a user, once the mirror knows the turn that it is in by then: who leaves and joins
     /// again has another.
     pub(super) fn tell_standing(&mut self, user: UserId, to: ReplyTo, effects: &mut Effects) {
-        let admitted = || self.passes.find(user).filter(|entry| !entry.told).map(|entry| entry.turn);
-        let turn = self.line.find(user).or_else(admitted);
-        let known = turn.is_none_or(|turn| turn < self.mirrored.durable);
-        if known || !self.mirrored.up {
-            let answer = Answer::Standing(self.standing(user));
-            effects.push(Effect::Reply { to, answer, durable: self.mirrored.up });
-        } else {
+        self.tell_place(user, self.place(user), to, effects);
+    }
+
+    pub(super) fn tell_place(&mut self, user: UserId, place: Place, to: ReplyTo, effects: &mut Effects) {
+        let unsure = matches!(place, Place::Line(turn) if turn >= self.mirrored.durable);
+        if unsure && self.mirrored.up {
             self.mirrored.pending.push_back((self.mirrored.newest, Then::Standing { user, to }));
+        } else {
+            let answer = Answer::Standing(self.standing_at(place));
+            effects.push(Effect::Reply { to, answer, durable: self.mirrored.up });
         }
     }
 
@@ -139,8 +160,15 @@ impl Gate {
     fn perform(&mut self, then: Then, effects: &mut Effects) {
         let durable = self.mirrored.up;
         match then {
-            Then::Durable(turn) if durable => self.mirrored.durable = self.mirrored.durable.max(turn),
-            Then::Durable(_) => {}
+            Then::Durable(turn) => self.mirrored.durable_to(turn),
+            Then::Joined { user, turn, to } => {
+                self.mirrored.durable_to(Turn(turn.0 + 1));
+                if self.line.has(turn, user) {
+                    self.tell_place(user, Place::Line(turn), to, effects);
+                } else {
+                    self.tell_standing(user, to, effects);
+                }
+            }
             Then::Standing { user, to } => self.tell_standing(user, to, effects),
             Then::Left { left, to } => {
                 effects.push(Effect::Reply { to, answer: Answer::Left(left), durable })

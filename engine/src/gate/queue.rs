@@ -1,18 +1,28 @@
 //! Joining and leaving, and how it stands with somebody.
 
 use super::Gate;
-use super::effect::{Answer, Effect, Effects, Left, MirrorOp, PassEnd, Standing};
+use super::effect::{Answer, Effect, Effects, Left, MirrorOp, Pass, PassEnd, Standing};
 use super::mirrored::Then;
 use super::policy::State;
 use crate::ids::{PassId, ReplyTo, Turn, UserId};
 use crate::limits::{GATE_TURNS, GATE_UNMIRRORED, GATE_WAITERS};
 
+/// Where somebody is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    Sale(Pass),
+    /// Waiting, or admitted and not told yet.
+    Line(Turn),
+    Nowhere,
+}
+
 impl Gate {
     pub(super) fn join(&mut self, user: UserId, to: ReplyTo, effects: &mut Effects) {
-        self.heartbeat(user);
-        let known = self.passes.find(user).is_some() || self.line.find(user).is_some();
+        let place = self.place(user);
+        let known = !matches!(place, Place::Nowhere);
         if known || matches!(self.policy.state, State::Off | State::Closed) {
-            self.tell_standing(user, to, effects);
+            self.seen_at(place);
+            self.tell_place(user, place, to, effects);
             return;
         }
         let full = self.line.len() >= GATE_WAITERS || self.line.next().0 >= GATE_TURNS;
@@ -22,8 +32,13 @@ impl Gate {
         }
         let turn = self.line.join(user, self.now, self.settings.ghost_ttl);
         self.tell_mirror(MirrorOp::Join { user, turn }, effects);
-        self.once_mirrored(Then::Durable(Turn(turn.0 + 1)), effects);
-        self.tell_standing(user, to, effects);
+        self.once_mirrored(Then::Joined { user, turn, to }, effects);
+    }
+
+    pub(super) fn status(&mut self, user: UserId, to: ReplyTo, effects: &mut Effects) {
+        let place = self.place(user);
+        self.seen_at(place);
+        self.tell_place(user, place, to, effects);
     }
 
     pub(super) fn leave(&mut self, user: UserId, to: ReplyTo, effects: &mut Effects) {
@@ -54,21 +69,33 @@ impl Gate {
         }
     }
 
+    fn seen_at(&mut self, place: Place) {
+        if let Place::Line(turn) = place {
+            self.line.heartbeat(turn, self.now);
+        }
+    }
+
+    pub(super) fn place(&self, user: UserId) -> Place {
+        match self.passes.find(user) {
+            Some(entry) if entry.told => Place::Sale(entry.pass),
+            Some(entry) => Place::Line(entry.turn),
+            None => self.line.find(user).map_or(Place::Nowhere, Place::Line),
+        }
+    }
+
     /// How it stands with a user, as far as memory knows. An admission that is not told yet does not show.
     #[must_use]
     pub fn standing(&self, user: UserId) -> Standing {
-        if self.policy.state == State::Off {
-            return Standing::Free;
-        }
-        match self.passes.find(user) {
-            Some(entry) if entry.told => return Standing::Active(entry.pass),
-            Some(entry) => return self.waiting(entry.turn),
-            None => {}
-        }
-        match self.line.find(user) {
-            Some(turn) => self.waiting(turn),
-            None if self.policy.state == State::Closed => Standing::Rejected,
-            None => Standing::Absent,
+        self.standing_at(self.place(user))
+    }
+
+    pub(super) fn standing_at(&self, place: Place) -> Standing {
+        match place {
+            _ if self.policy.state == State::Off => Standing::Free,
+            Place::Sale(pass) => Standing::Active(pass),
+            Place::Line(turn) => self.waiting(turn),
+            Place::Nowhere if self.policy.state == State::Closed => Standing::Rejected,
+            Place::Nowhere => Standing::Absent,
         }
     }
 

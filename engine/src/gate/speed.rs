@@ -34,6 +34,8 @@ pub struct Speed {
     passed: VecDeque<u32>,
     /// The second that is being counted, and what it has so far; none while nobody waits.
     counting: Option<(i64, u32)>,
+    /// Mean and variance of those, once there are enough: everybody who asks is told from the same.
+    measured: Option<(f64, f64)>,
 }
 
 impl Speed {
@@ -41,6 +43,7 @@ impl Speed {
     pub fn restart(&mut self) {
         self.passed.clear();
         self.counting = None;
+        self.measured = None;
     }
 
     /// Nobody is there to be admitted. The second is not counted, nor those until somebody is.
@@ -58,6 +61,9 @@ impl Speed {
         };
         // Longer gaps than the memory leave it full of zeros, whatever they were.
         counting = counting.max(second - i64::try_from(SECONDS_MOST).unwrap_or(i64::MAX));
+        if counting == second {
+            return;
+        }
         while counting < second {
             if self.passed.len() == SECONDS_MOST {
                 self.passed.pop_front();
@@ -67,6 +73,19 @@ impl Speed {
             count = 0;
         }
         self.counting = Some((counting, count));
+        self.measured = self.measure();
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "at most 60")]
+    fn measure(&self) -> Option<(f64, f64)> {
+        let n = self.passed.len() as f64;
+        let mean = self.passed.iter().copied().map(f64::from).sum::<f64>() / n;
+        if self.passed.len() < SECONDS_LEAST || mean <= 0.0 {
+            return None;
+        }
+        let square = |count: f64| (count - mean) * (count - mean);
+        let squares = self.passed.iter().copied().map(f64::from).map(square).sum::<f64>();
+        Some((mean, squares / (n - 1.0)))
     }
 
     /// The front passed so many turns at `now`.
@@ -82,17 +101,9 @@ impl Speed {
     /// How long until the front will have passed `turns` more.
     #[must_use]
     pub fn eta(&self, turns: u32) -> Option<Eta> {
-        if self.passed.len() < SECONDS_LEAST {
-            return None;
-        }
+        let (mean, variance) = self.measured?;
         #[expect(clippy::cast_precision_loss, reason = "at most 60")]
         let n = self.passed.len() as f64;
-        let mean = self.passed.iter().copied().map(f64::from).sum::<f64>() / n;
-        if mean <= 0.0 {
-            return None;
-        }
-        let square = |count: f64| (count - mean) * (count - mean);
-        let variance = self.passed.iter().copied().map(f64::from).map(square).sum::<f64>() / (n - 1.0);
         let time = f64::from(turns) / mean;
         let relative = variance / (mean * mean);
         let deviation = (time * relative + time * time * relative / n).sqrt();

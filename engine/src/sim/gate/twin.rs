@@ -53,6 +53,7 @@ pub struct Twin {
     /// When admissions were told, and how many are decided and not told.
     told_at: Vec<Time>,
     untold: usize,
+    decided_at: Vec<Time>,
     pub up: bool,
     newest: u64,
     acked: u64,
@@ -100,6 +101,7 @@ impl Twin {
             held: held.collect(),
             told_at: Vec::new(),
             untold: 0,
+            decided_at: Vec::new(),
             up: true,
             newest: 0,
             acked: 0,
@@ -384,7 +386,10 @@ impl Twin {
         }
         loop {
             let recent = self.told_at.iter().filter(|at| **at + SECOND > self.now).count() + self.untold;
-            let too_fast = self.policy.per_second.is_some_and(|rate| recent >= rate as usize);
+            let slice = |time: Time| time.0 / 50_000;
+            let now = self.decided_at.iter().filter(|at| slice(**at) == slice(self.now)).count();
+            let too_fast = |rate: u32| recent >= rate as usize || now >= rate.div_ceil(16) as usize;
+            let too_fast = self.policy.per_second.is_some_and(too_fast);
             let full = self.policy.max_active.is_some_and(|ceiling| self.held.len() >= ceiling as usize);
             let there = |waiter: &&Waiter| !waiter.gone && self.now.since(waiter.seen) < self.settings.grace;
             let first = self.waiters.iter().find(there).copied();
@@ -395,6 +400,7 @@ impl Twin {
             let pass = Pass { id: PassId::new(self.epoch, turn), expires_at: ends_at, ends_at };
             self.held.push(Held { user, turn, pass, joined, told: false });
             self.untold += 1;
+            self.decided_at.push(self.now);
             self.mirror(MirrorOp::Admit { user, turn, pass: pass.id, ends_at }, effects);
             self.once(Then::Admit(user, pass.id, turn), effects);
         }

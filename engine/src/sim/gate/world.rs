@@ -280,7 +280,8 @@ impl<'a> World<'a> {
         self.waiting.clear();
         self.viewers.clear();
         self.wake_at = None;
-        let pause = self.streams.crash.between(0, 2_000_000);
+        let most = *self.streams.crash.pick(&[50_000, 2_000_000]).expect("not empty");
+        let pause = self.streams.crash.between(0, most);
         self.schedule(pause, Event::Restart);
     }
 
