@@ -81,5 +81,9 @@ pub const GATE_PER_SECOND: u32 = 1_000_000;
 const _: () = assert!(GATE_PER_SECOND <= GATE_PASSES);
 
 /// What a gate may owe its mirror before it refuses joins, and lets absent waiters be until the mirror has caught
-/// up: a silent mirror must not cost memory without end. A second's joins at full speed wait for 60 ms at most.
+/// up: a silent mirror must not cost memory without end. At a million joins a second this is a mirror 65 ms late.
 pub const GATE_UNMIRRORED: usize = 1 << 16;
+
+/// Blocks whose absent waiters are removed at one go, so that a step is short and its effects few when half a million
+/// people have closed their browsers at the same time. The next step follows at once.
+pub const GATE_BLOCKS_PER_REMOVAL: usize = 8;

@@ -6,7 +6,7 @@ use super::passes::Entry;
 use super::policy::{Mode, State};
 use super::{Draw, Gate};
 use crate::ids::{PassId, Turn};
-use crate::limits::GATE_UNMIRRORED;
+use crate::limits::{GATE_BLOCKS_PER_REMOVAL, GATE_UNMIRRORED};
 use crate::time::Time;
 
 impl Gate {
@@ -80,7 +80,11 @@ impl Gate {
 
     pub(super) fn remove_absent(&mut self, effects: &mut Effects) {
         let mut absent = std::mem::take(&mut self.absent);
-        while self.may_remove() && self.line.absent_too_long(self.now, self.settings.ghost_ttl, &mut absent) {
+        for _ in 0..GATE_BLOCKS_PER_REMOVAL {
+            let ghost_ttl = self.settings.ghost_ttl;
+            if !self.may_remove() || !self.line.absent_too_long(self.now, ghost_ttl, &mut absent) {
+                break;
+            }
             for turn in absent.drain(..) {
                 let user = self.line.take(turn).user;
                 self.tell_mirror(MirrorOp::Remove { user, turn }, effects);

@@ -91,12 +91,12 @@ impl Gate {
     /// The entrants of a draw under way, by turn. Ask when [`Effect::Frozen`] says so: who leaves later was one
     /// all the same.
     pub fn entrants(&self) -> impl Iterator<Item = (Turn, UserId)> + '_ {
-        let end = match self.draw {
-            Draw::Frozen { upto, .. } => upto,
-            Draw::Due | Draw::Done => Turn(0),
+        let drawn = match self.draw {
+            Draw::Frozen { first, upto } => first..upto,
+            Draw::Due | Draw::Done => Turn(0)..Turn(0),
         };
-        let waiters = self.line.waiters().take_while(move |(turn, _)| *turn < end);
-        waiters.map(|(turn, waiter)| (turn, waiter.user))
+        let waiters = self.line.waiters().map(|(turn, waiter)| (turn, waiter.user));
+        waiters.filter(move |(turn, _)| drawn.contains(turn))
     }
 
     pub(super) fn drawn(&mut self, order: &[Turn], to: ReplyTo, effects: &mut Effects) {
@@ -144,8 +144,10 @@ impl Gate {
         let is_unnamed = |turn: &Turn| !named[(turn.0 - first.0) as usize];
         let unnamed: Vec<Turn> = self.entrants().map(|(turn, _)| turn).filter(is_unnamed).collect();
         let drawn = order.iter().chain(&unnamed).copied().zip((first.0..).map(Turn));
-        let later = (upto.0..self.line.next().0).map(|turn| (Turn(turn), Turn(turn)));
-        self.line.rearrange(self.now, self.settings.ghost_ttl, drawn.chain(later));
+        let others = self.line.waiters().map(|(turn, _)| turn).filter(|turn| !(first..upto).contains(turn));
+        let others: Vec<Turn> = others.collect();
+        let moves = drawn.chain(others.into_iter().map(|turn| (turn, turn)));
+        self.line.rearrange(self.now, self.settings.ghost_ttl, moves);
         self.mirrored.forget_line();
     }
 }

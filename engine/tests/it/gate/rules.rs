@@ -1,7 +1,12 @@
 //! Every rule of the gate, a table each.
 
-use engine::gate::{Answer, Effect, Effects, Gate, Input, Policy, Settings, Snapshot, State};
+use std::collections::BTreeMap;
+
+use engine::gate::{
+    Answer, Effect, Effects, Gate, Input, Policy, Settings, Snapshot, Standing, State, Tick, Viewer, block_of,
+};
 use engine::limits::{GATE_UNMIRRORED, TURNS_PER_BLOCK};
+use engine::sim::prng::mix;
 use engine::{ConcertId, Epoch, OpNo, ReplyTo, Time, Turn, UserId};
 
 use super::script::check;
@@ -310,8 +315,64 @@ fn a_silent_mirror_costs_no_memory_without_end() {
     // Absent waiters are let be as well, and the gate does not wake for them.
     gate.step(Time(3_600_000_000), Input::Tick, &mut effects);
     assert_eq!((gate.load().waiting as u64, gate.next_wake()), (joined, None));
-    gate.step(Time(3_600_000_000), Input::Mirrored { upto: OpNo(joined) }, &mut effects);
+    // When it may, it removes them a few blocks at a time.
+    let (now, mut steps) = (Time(3_600_000_000), 1);
+    gate.step(now, Input::Mirrored { upto: OpNo(joined) }, &mut effects);
+    while gate.next_wake().is_some_and(|wake| wake <= now) {
+        steps += 1;
+        gate.step(now, Input::Tick, &mut effects);
+    }
     assert_eq!(gate.load().waiting, 0);
+    assert!(steps > 1 && steps < 20, "{steps} steps");
+}
+
+/// Over several blocks that empty from the front and in between, ranks are those of a sorted set, at the owner and at
+/// its viewers.
+#[test]
+fn ranks_over_many_blocks_are_exact() {
+    let mut gate = gate(Policy { state: State::Paused, ..OPEN });
+    let (mut effects, mut newest) = (Effects::new(), OpNo(0));
+    let mut step = |gate: &mut Gate, input: Input| {
+        gate.step(Time(1), input, &mut effects);
+        let op = |effect: &Effect| match effect {
+            Effect::Mirror { no, .. } => Some(*no),
+            _ => None,
+        };
+        newest = effects.iter().rev().find_map(op).unwrap_or(newest);
+        gate.step(Time(1), Input::Mirrored { upto: newest }, &mut effects);
+        effects.clear();
+    };
+    let users = 5 * u64::from(TURNS_PER_BLOCK) / 2;
+    let mut waiting: BTreeMap<u64, Turn> = (0..users).map(|user| (user, Turn(user as u32))).collect();
+    for user in 0..users {
+        step(&mut gate, Input::Join { user: UserId(user + 1), to: ReplyTo(1) });
+    }
+    let (watched, view) = (users - 1, gate.view());
+    let turn = waiting[&watched];
+    let mut viewer = Viewer::new(turn, &view, gate.bitmap(block_of(turn)));
+    let mut tick = Tick::default();
+    for round in 0..users {
+        let draw = mix(round) % users;
+        // The front goes first, the rest at random.
+        let user = if round < 3_000 { round } else { draw };
+        if user != watched && waiting.remove(&user).is_some() {
+            step(&mut gate, Input::Leave { user: UserId(user + 1), to: ReplyTo(1) });
+        }
+        if round % 50 == 0 {
+            gate.cut(&mut tick);
+            let own = tick.counts.iter().any(|count| count.block() == block_of(turn));
+            viewer.apply(&tick, own.then(|| gate.bitmap(block_of(turn))).as_ref()).unwrap();
+            let (probe, _) = waiting.range(draw..).next().unwrap_or((&watched, &turn));
+            for user in [*probe, watched] {
+                let expected = waiting.range(..user).count() as u32;
+                let standing = gate.standing(UserId(user + 1));
+                assert!(matches!(standing, Standing::Waiting { ahead, .. } if ahead == Some(expected)));
+            }
+            assert_eq!(viewer.ahead() as usize, waiting.len() - 1);
+            let bytes = 4 * gate.view().counts.len();
+            assert!(bytes <= 12, "a block that emptied is not told any more");
+        }
+    }
 }
 
 #[test]
