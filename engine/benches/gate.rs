@@ -189,6 +189,11 @@ fn memory() {
     println!("memory of a gate where 1 M wait:");
     println!("  {:.1} MB, {:.1} bytes per waiter", bytes as f64 / 1e6, bytes as f64 / MILLION as f64);
     bar("≤ 64 bytes per waiter, ≤ 100 MB", bytes <= 64 * MILLION as i64);
+    // One more than fits into the table of users, which doubles.
+    let most = (1 << 20) + 1;
+    bench.join(START, MILLION, most);
+    bench.effects = Effects::new();
+    println!("  {:.1} bytes per waiter at {most}, the worst", (allocated() - before) as f64 / most as f64);
     let snapshot = bench.gate.snapshot();
     let started = Watch::start();
     let mut gate = Gate::new(CONCERT, Epoch(2), Settings::default());
