@@ -346,7 +346,7 @@ fn draw() {
     let shuffled = started.nanos() - listed - hashed;
     let order = order.iter().map(|index| entrants[*index as usize].0).collect();
     let started = Watch::start();
-    bench.step(now, Input::Drawn { order, to: ReplyTo(1) });
+    bench.step(now, Input::Drawn { first: Turn(0), upto: Turn(MILLION as u32), order, to: ReplyTo(1) });
     let taken = started.nanos();
     let [listed, hashed, shuffled, taken] = [listed, hashed, shuffled, taken].map(|nanos| nanos / 1e6);
     println!("a draw of 1 M entrants, ms:");

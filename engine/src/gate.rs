@@ -143,7 +143,7 @@ impl Gate {
                 self.passes.renew(user, pass, self.now, self.settings.pass_ttl);
             }
             Input::SetPolicy { policy, to } => self.set_policy(policy, to, effects),
-            Input::Drawn { order, to } => self.drawn(&order, to, effects),
+            Input::Drawn { first, upto, order, to } => self.drawn(first..upto, &order, to, effects),
             Input::Mirrored { upto } => self.mirrored(upto, effects),
             Input::MirrorAway => self.mirror_away(effects),
             Input::MirrorBack { upto } => self.mirror_back(upto, effects),

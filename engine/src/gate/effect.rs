@@ -41,8 +41,10 @@ pub enum Input {
         policy: Policy,
         to: ReplyTo,
     },
-    /// The order of a presale, the first to be admitted first: the entrants of [`Effect::Frozen`].
+    /// The order of a presale, the first to be admitted first: the entrants of the [`Effect::Frozen`] with these bounds.
     Drawn {
+        first: Turn,
+        upto: Turn,
         order: Box<[Turn]>,
         to: ReplyTo,
     },
@@ -191,7 +193,7 @@ impl PassEnd {
 /// Why an order is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DrawFault {
-    /// The entrants are not settled, or the draw is over.
+    /// The entrants are not settled, the draw is over, or it is another one.
     NotFrozen,
     /// It names a turn that is no entrant's.
     Unknown(Turn),

@@ -1,5 +1,7 @@
 //! What operators do: policies, the draw.
 
+use std::ops::Range;
+
 use super::effect::{Answer, DrawFault, Effect, Effects, MirrorOp};
 use super::mirrored::Then;
 use super::policy::{Mode, Policy, PolicyFault, State};
@@ -99,28 +101,28 @@ impl Gate {
         waiters.filter(move |(turn, _)| drawn.contains(turn))
     }
 
-    pub(super) fn drawn(&mut self, order: &[Turn], to: ReplyTo, effects: &mut Effects) {
-        let (first, named) = match self.check_order(order) {
-            Ok(checked) => checked,
+    pub(super) fn drawn(&mut self, range: Range<Turn>, order: &[Turn], to: ReplyTo, effects: &mut Effects) {
+        let named = match self.check_order(&range, order) {
+            Ok(named) => named,
             Err(fault) => {
                 let answer = Answer::DrawRefused(fault);
                 effects.push(Effect::Reply { to, answer, durable: self.mirrored.up });
                 return;
             }
         };
-        self.reorder(first, order, &named);
+        self.front = range.start;
+        self.reorder(range, order, &named);
         self.draw = Draw::Done;
-        self.front = first;
         self.speed.restart();
         self.tell_mirror(MirrorOp::Rebuild, effects);
         self.once_mirrored(Then::Durable(self.line.next()), effects);
         self.once_mirrored(Then::Drawn { to }, effects);
     }
 
-    /// The first turn to be drawn, and which of those from there on are named.
-    fn check_order(&self, order: &[Turn]) -> Result<(Turn, Vec<bool>), DrawFault> {
-        let Draw::Frozen { first, upto } = self.draw else { return Err(DrawFault::NotFrozen) };
-        if !self.frozen_told {
+    /// Which turns of the draw are named.
+    fn check_order(&self, range: &Range<Turn>, order: &[Turn]) -> Result<Vec<bool>, DrawFault> {
+        let Range { start: first, end: upto } = *range;
+        if !self.frozen_told || self.draw != (Draw::Frozen { first, upto }) {
             return Err(DrawFault::NotFrozen);
         }
         let mut named = vec![false; (upto.0 - first.0) as usize];
@@ -132,19 +134,19 @@ impl Gate {
                 Some(place) => *place = true,
             }
         }
-        Ok((first, named))
+        Ok(named)
     }
 
-    /// The n-th of the order has the n-th turn from `first` on; who has left meanwhile leaves it empty. Whoever waited
+    /// The n-th of the order has the n-th turn of the draw; who has left meanwhile leaves it empty. Whoever waited
     /// before the opening and is not named comes next: one who had left before the entrants were settled, and
     /// whom a crash without a mirror brought back. Nobody knew a rank before, so that nobody's rises; and as ranks begin
     /// to count, so does being away.
-    fn reorder(&mut self, first: Turn, order: &[Turn], named: &[bool]) {
-        let Draw::Frozen { upto, .. } = self.draw else { return };
+    fn reorder(&mut self, range: Range<Turn>, order: &[Turn], named: &[bool]) {
+        let first = range.start;
         let is_unnamed = |turn: &Turn| !named[(turn.0 - first.0) as usize];
         let unnamed: Vec<Turn> = self.entrants().map(|(turn, _)| turn).filter(is_unnamed).collect();
         let drawn = order.iter().chain(&unnamed).copied().zip((first.0..).map(Turn));
-        let others = self.line.waiters().map(|(turn, _)| turn).filter(|turn| !(first..upto).contains(turn));
+        let others = self.line.waiters().map(|(turn, _)| turn).filter(|turn| !range.contains(turn));
         let others: Vec<Turn> = others.collect();
         let moves = drawn.chain(others.into_iter().map(|turn| (turn, turn)));
         self.line.rearrange(self.now, self.settings.ghost_ttl, moves);

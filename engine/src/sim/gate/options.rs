@@ -8,7 +8,7 @@ use crate::sim::options as shard;
 use crate::sim::prng::{Prng, Stream, mix};
 use crate::time::Span;
 
-/// What the crowd and its operator do; see [`super::workload`].
+/// What the crowd and its operator do; see `workload`.
 pub const KIND_COUNT: usize = 8;
 
 /// A seed's world. Printed when a seed fails.

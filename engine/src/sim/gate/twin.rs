@@ -150,7 +150,7 @@ impl Twin {
                 }
             }
             Input::SetPolicy { policy, to } => self.set_policy(*policy, *to, effects),
-            Input::Drawn { order, to } => self.drawn(order, *to, effects),
+            Input::Drawn { first, upto, order, to } => self.drawn((*first, *upto), order, *to, effects),
             Input::Mirrored { upto } => self.ack(*upto, effects),
             Input::MirrorAway => {
                 self.up = false;

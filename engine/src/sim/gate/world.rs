@@ -11,7 +11,7 @@ use super::mirror::{Batch, Mirror, Pipe};
 use super::options::{Canary, Faults, Options};
 use super::twin::Twin;
 use super::workload::Workload;
-use crate::gate::{Gate, Input, Mode, Policy, Snapshot, State, Tick, Viewer};
+use crate::gate::{Draw, Gate, Input, Mode, Policy, Snapshot, State, Tick, Viewer};
 use crate::ids::{ConcertId, Epoch, OpNo, PassId, ReplyTo, Turn, UserId};
 use crate::sim::agenda::Agenda;
 use crate::sim::clock::Clock;
@@ -81,7 +81,7 @@ enum Event {
     Arrives { no: u64, batch: Batch },
     Answer { epoch: Epoch, upto: OpNo, back: bool, outages: u32 },
     Rebuild { epoch: Epoch, outages: u32 },
-    Order { epoch: Epoch, order: Box<[Turn]> },
+    Order { epoch: Epoch, first: Turn, upto: Turn, order: Box<[Turn]> },
     Restart,
 }
 
@@ -181,7 +181,9 @@ impl<'a> World<'a> {
                 self.rebuild(epoch, outages);
                 Ok(())
             }
-            Event::Order { epoch, order } if epoch == self.epoch => self.bring(order),
+            Event::Order { epoch, first, upto, order } if epoch == self.epoch => {
+                self.bring(first, upto, order)
+            }
             Event::Order { .. } => Ok(()),
             Event::Restart => self.restart(),
         }
@@ -210,7 +212,11 @@ impl<'a> World<'a> {
         }
         if self.streams.mirror.chance(faults.false_order) {
             let order = self.false_order();
-            self.bring(order)?;
+            let (first, upto) = match self.twin.draw {
+                Draw::Frozen { first, upto } => (first, upto),
+                Draw::Due | Draw::Done => (Turn(0), Turn(1)),
+            };
+            self.bring(first, upto, order)?;
         }
         if self.streams.audit.chance(300) {
             self.cut()?;
@@ -232,9 +238,9 @@ impl<'a> World<'a> {
         self.step(Input::Tick)
     }
 
-    fn bring(&mut self, order: Box<[Turn]>) -> Verdict {
+    fn bring(&mut self, first: Turn, upto: Turn, order: Box<[Turn]>) -> Verdict {
         let to = self.workload.reply();
-        self.step(Input::Drawn { order, to })
+        self.step(Input::Drawn { first, upto, order, to })
     }
 
     /// Almost the entrants: one who came later, one doubled, one invented.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use engine::gate::{
-    Answer, Effect, Effects, Gate, Input, Policy, Settings, Snapshot, Standing, State, Tick, Viewer, block_of,
+    Answer, DrawFault, Effect, Effects, Gate, Input, Policy, Settings, Snapshot, Standing, State, Tick,
+    Viewer, block_of,
 };
 use engine::limits::{GATE_UNMIRRORED, TURNS_PER_BLOCK};
 use engine::sim::prng::mix;
@@ -228,6 +229,33 @@ fn a_presale_is_shuffled_once_and_later_ones_queue_behind() {
         +1                       => u4 in until 1303
         ",
     );
+}
+
+/// The order of a sale that was closed meanwhile comes when the entrants of another are settled.
+#[test]
+fn an_order_is_for_its_own_draw() {
+    let presale = |state, opening| Policy {
+        state,
+        mode: engine::gate::Mode::PresaleDraw,
+        opens_at: Some(Time(opening)),
+        ..OPEN
+    };
+    let mut gate = gate(presale(State::Open, 5));
+    let mut step = |now: i64, input: Input| {
+        let mut effects = Effects::new();
+        gate.step(Time(now), input, &mut effects);
+        effects
+    };
+    let set = |policy| Input::SetPolicy { policy, to: ReplyTo(1) };
+    step(0, Input::MirrorAway);
+    assert!(step(5, Input::Tick).contains(&Effect::Frozen { first: Turn(0), upto: Turn(0) }));
+    step(6, set(presale(State::Closed, 9)));
+    step(6, set(presale(State::Open, 9)));
+    step(7, Input::Join { user: UserId(1), to: ReplyTo(1) });
+    assert!(step(9, Input::Tick).contains(&Effect::Frozen { first: Turn(0), upto: Turn(1) }));
+    let old = Input::Drawn { first: Turn(0), upto: Turn(0), order: Box::default(), to: ReplyTo(2) };
+    let answer = Answer::DrawRefused(DrawFault::NotFrozen);
+    assert!(step(9, old).contains(&Effect::Reply { to: ReplyTo(2), answer, durable: false }));
 }
 
 #[test]

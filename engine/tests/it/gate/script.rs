@@ -44,6 +44,7 @@ struct World {
     newest: OpNo,
     /// As of the newest operation the mirror has.
     kept: Snapshot,
+    frozen: (Turn, Turn),
     entrants: Vec<(Turn, UserId)>,
     said: Vec<String>,
 }
@@ -58,6 +59,7 @@ impl World {
             held: false,
             newest: OpNo(0),
             kept: Snapshot::default(),
+            frozen: (Turn(0), Turn(0)),
             entrants: Vec::new(),
             said: Vec::new(),
         }
@@ -88,7 +90,8 @@ impl World {
                     self.entrants.iter().find(|(_, other)| *other == user).map_or(Turn(99), |(turn, _)| *turn)
                 };
                 let order = users.iter().map(turn).collect();
-                self.step(Input::Drawn { order, to: ReplyTo(1) });
+                let (first, upto) = self.frozen;
+                self.step(Input::Drawn { first, upto, order, to: ReplyTo(1) });
             }
             [who, what] => self.user(user(who), what),
             [wait] => self.wait(wait.parse().expect("+seconds")),
@@ -193,7 +196,8 @@ impl World {
                 mark(format!("u{user} in until {}", seconds(pass.expires_at)), *durable)
             }
             Effect::PassEnded { user, why, .. } => format!("u{user} out {}", why.name()),
-            Effect::Frozen { .. } => {
+            Effect::Frozen { first, upto } => {
+                self.frozen = (*first, *upto);
                 self.entrants = self.gate.entrants().collect();
                 format!("frozen {}", self.entrants.len())
             }

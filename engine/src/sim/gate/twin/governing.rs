@@ -84,10 +84,16 @@ impl Twin {
         entrants.map(|waiter| (waiter.turn, waiter.user)).collect()
     }
 
-    pub(super) fn drawn(&mut self, order: &[Turn], to: ReplyTo, effects: &mut Vec<Effect>) {
-        match self.check_order(order) {
+    pub(super) fn drawn(
+        &mut self,
+        (first, upto): (Turn, Turn),
+        order: &[Turn],
+        to: ReplyTo,
+        effects: &mut Vec<Effect>,
+    ) {
+        match self.check_order(first, upto, order) {
             Err(fault) => self.reply(to, Answer::DrawRefused(fault), effects),
-            Ok((first, upto)) => {
+            Ok(()) => {
                 self.waiters.retain(|waiter| !waiter.gone);
                 self.forget_line();
                 let mut unnamed = order.len();
@@ -108,9 +114,8 @@ impl Twin {
         }
     }
 
-    fn check_order(&self, order: &[Turn]) -> Result<(Turn, Turn), DrawFault> {
-        let Draw::Frozen { first, upto } = self.draw else { return Err(DrawFault::NotFrozen) };
-        if !self.frozen_told {
+    fn check_order(&self, first: Turn, upto: Turn, order: &[Turn]) -> Result<(), DrawFault> {
+        if !self.frozen_told || self.draw != (Draw::Frozen { first, upto }) {
             return Err(DrawFault::NotFrozen);
         }
         for (place, turn) in order.iter().enumerate() {
@@ -121,6 +126,6 @@ impl Twin {
                 return Err(DrawFault::Twice(*turn));
             }
         }
-        Ok((first, upto))
+        Ok(())
     }
 }

@@ -146,7 +146,7 @@ impl World<'_> {
         }
         self.published = Some(published);
         let pause = self.streams.audit.between(0, 3_000_000);
-        self.schedule(pause, Event::Order { epoch: self.epoch, order });
+        self.schedule(pause, Event::Order { epoch: self.epoch, first, upto, order });
     }
 
     /// What must be true after every step.
