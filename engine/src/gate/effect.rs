@@ -74,7 +74,9 @@ pub enum Effect {
     /// The pass is dead, for every node.
     PassEnded { user: UserId, pass: PassId, why: PassEnd },
     /// The entrants of a draw are settled and durable: [`Gate::entrants`](super::Gate::entrants) now. Publish their root,
-    /// and bring [`Input::Drawn`]. A restore before that says so again; what was published then stands.
+    /// and bring [`Input::Drawn`]. A restore before that says so again; what was published with these bounds then
+    /// stands, whoever has left since or was brought back, unless it gives somebody's turn to another: then
+    /// the mirror had forgotten everything, turns began anew, and this is another draw.
     Frozen { first: Turn, upto: Turn },
     /// The draw is durable, and whoever waits has another turn: viewers need a new beginning.
     Drawn,

@@ -84,7 +84,6 @@ impl Gate {
             let pass = Pass { id: kept.id, expires_at, ends_at: kept.ends_at };
             self.passes.insert(Entry { user: kept.user, turn: kept.turn, pass, joined: None, told: true });
         }
-        self.front = Turn(0);
         let mut free = Turn(0);
         for (turn, user) in &snapshot.waiting {
             let known = self.passes.find(*user).is_some() || self.line.find(*user).is_some();

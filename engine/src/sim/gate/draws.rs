@@ -31,6 +31,13 @@ impl Published {
         Self { first, upto, entrants, order }
     }
 
+    /// Whether this is what the gate means with these bounds. Nobody has a turn that another was published with, unless
+    /// the mirror had forgotten everything, and turns began anew.
+    pub fn stands(&self, gate: &Gate, first: Turn, upto: Turn) -> bool {
+        let another = |(turn, user)| self.entrants.iter().any(|(was, of)| *was == turn && *of != user);
+        (self.first, self.upto) == (first, upto) && !gate.entrants().any(another)
+    }
+
     /// Whoever is still in line has the turn that the published order gives.
     pub fn check(&self, snapshot: &Snapshot) -> Verdict {
         for (place, was) in (self.first.0..).zip(&self.order) {

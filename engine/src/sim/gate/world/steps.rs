@@ -135,7 +135,7 @@ impl World<'_> {
     /// The entrants are published, once; the order comes when the beacon's round is out.
     fn frozen(&mut self, first: Turn, upto: Turn) {
         let Some(gate) = &self.gate else { return };
-        let known = self.published.take().filter(|draw| (draw.first, draw.upto) == (first, upto));
+        let known = self.published.take().filter(|draw| draw.stands(gate, first, upto));
         if known.is_some() {
             self.coverage.count("draw", "FROZEN AGAIN");
         }
