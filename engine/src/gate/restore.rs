@@ -5,7 +5,7 @@ use super::effect::Pass;
 use super::line::Waiter;
 use super::mirrored::Mirrored;
 use super::passes::Entry;
-use super::policy::{Policy, State};
+use super::policy::{Mode, Policy, State};
 use crate::ids::{PassId, Turn, UserId};
 use crate::index::mix;
 use crate::limits::{GATE_PASSES, GATE_TURNS, GATE_WAITERS};
@@ -71,7 +71,9 @@ impl Gate {
         self.now = self.now.max(now);
         self.policy = policy;
         let closed = policy.state == State::Closed;
-        self.draw = if closed { snapshot.draw.ended() } else { snapshot.draw };
+        // The ledger may know of a closing, and of an opening after it, that the mirror does not.
+        let ended = closed || policy.mode == Mode::Fifo;
+        self.draw = if ended { snapshot.draw.ended() } else { snapshot.draw };
         self.quiet_until = self.now + QUIET;
         let mut left_out = 0;
         for kept in &snapshot.passes {

@@ -74,7 +74,8 @@ impl Twin {
                 waiters.push(Waiter { user, turn, joined: None, seen: now, gone: false });
             }
         }
-        let draw = if closed && kept.draw != Draw::Due { Draw::Done } else { kept.draw };
+        let ended = (closed || policy.mode == Mode::Fifo) && kept.draw != Draw::Due;
+        let draw = if ended { Draw::Done } else { kept.draw };
         let held = kept.passes.iter().map(|kept| Held {
             user: kept.user,
             turn: kept.turn,
