@@ -58,6 +58,29 @@ id! {
     RequestKey(u128)
 }
 
+id! {
+    /// Whose turn it is in a concert's waiting line: dense, given out in the order of joining, drawn anew
+    /// at most once, when a presale opens. Never used twice.
+    Turn(u32)
+}
+id! {
+    /// A permission to enter a concert, given by its gate.
+    PassId(u64)
+}
+id! {
+    /// The order of what a gate tells the mirror within one incarnation of its actor; starts at 1.
+    OpNo(u64)
+}
+
+impl PassId {
+    /// The pass of whoever had this turn. A turn that a crash forgot may be given out again, but in another
+    /// epoch; only the low half of an epoch counts, of which no concert sees four billion.
+    #[must_use]
+    pub const fn new(epoch: Epoch, turn: Turn) -> Self {
+        Self((epoch.0 << 32) | turn.0 as u64)
+    }
+}
+
 /// A UUIDv7 whose last 32 bits are the option, so that any node can route it.
 ///
 /// Aligned like the integers beside it, so that a reservation in memory wastes no bytes on padding.

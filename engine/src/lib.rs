@@ -16,6 +16,8 @@
 //! `command` → `outcome` (what may be asked and answered); `reservation`, `entry`, `effect` (what is
 //! written and done); then `shard` and its rules, one file each.
 //!
+//! A concert's waiting room is a machine of its own beside its shard: [`gate::Gate`], with the same shape.
+//!
 //! Beside the shard stand the rules of *ownership*, machines as pure as it is: `lease` (until when a node
 //! may say that a shard is its own), `placement` (which node should have it), `route` (which node is
 //! believed to have it) and `handoff` (how it changes hands while everybody lives). `sim` puts all of
@@ -38,6 +40,8 @@ pub mod reservation;
 
 pub mod shard;
 
+pub mod gate;
+
 pub mod handoff;
 pub mod lease;
 pub mod placement;
@@ -59,7 +63,8 @@ pub use command::{Authority, Caller, Command, Request, SeatList};
 pub use effect::{Effect, Effects, Input, MirrorOp, Reason, SeatChange};
 pub use entry::{ChainHead, Entry, Fact, Restored, SoftLock};
 pub use ids::{
-    ConcertId, EntryNo, Epoch, OptionId, ReplyTo, RequestKey, ReservationId, SeatNo, ShardId, UserId,
+    ConcertId, EntryNo, Epoch, OpNo, OptionId, PassId, ReplyTo, RequestKey, ReservationId, SeatNo, ShardId,
+    Turn, UserId,
 };
 pub use outcome::{Granted, Outcome, Refusal, SeatState, Unavailable};
 pub use reservation::{Reservation, Status};

@@ -55,3 +55,35 @@ pub const CONCERTS_PER_SHARD: usize = 1 << 16;
 
 /// Live reservations of one user in one concert, whatever the policy says.
 pub const RESERVATIONS_PER_USER: u32 = (1 << 20) - 1;
+
+/// People who may wait at one gate.
+pub const GATE_WAITERS: usize = 1 << 22;
+
+/// Turns one gate ever gives out. Rejoining takes a new one, so this is far beyond [`GATE_WAITERS`]; a block's
+/// number beside its count still fits into 32 bits.
+pub const GATE_TURNS: u32 = 1 << 30;
+
+const _: () = assert!(GATE_WAITERS <= GATE_TURNS as usize);
+
+/// Turns of one block: what a viewer's count covers, and one bit each in a waiter's bitmap.
+pub const TURNS_PER_BLOCK: u32 = 4_096;
+
+/// A count of 0..=4,096 takes 13 bits, and the block's number has the rest of a u32.
+const _: () = assert!((GATE_TURNS / TURNS_PER_BLOCK) <= 1 << (32 - 13) && TURNS_PER_BLOCK < 1 << 13);
+
+/// Live passes of one gate, whatever its policy says.
+pub const GATE_PASSES: u32 = 1 << 20;
+
+/// Admissions per second a policy may ask for.
+pub const GATE_PER_SECOND: u32 = 1_000_000;
+
+/// A second's admissions must fit, or a gate without a ceiling would never reach its rate.
+const _: () = assert!(GATE_PER_SECOND <= GATE_PASSES);
+
+/// What a gate may owe its mirror before it refuses joins, and lets absent waiters be until the mirror has caught
+/// up: a silent mirror must not cost memory without end. At a million joins a second this is a mirror 65 ms late.
+pub const GATE_UNMIRRORED: usize = 1 << 16;
+
+/// Blocks whose absent waiters are removed at one go, so that a step is short and its effects few when half a million
+/// people have closed their browsers at the same time. The next step follows at once.
+pub const GATE_BLOCKS_PER_REMOVAL: usize = 8;

@@ -7,16 +7,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use engine::sim::coverage::Coverage;
 use engine::sim::prng::mix;
 use engine::sim::trace::Keep;
-use engine::sim::{self, cluster};
+use engine::sim::{self, cluster, gate};
 
 const HELP: &str = "\
 Runs the shard in a small hostile world and compares it with a naive twin; or a cluster of nodes
-with leases, moves and one ledger in a larger one.
+with leases, moves and one ledger in a larger one; or the gate of a concert and its crowd.
 
-Usage: sim [--cluster] [--seeds N] [--start N] [--threads N] [--canary BUG] [--coverage]
-       sim [--cluster] --seed N [--canary BUG]
+Usage: sim [--cluster | --gate] [--seeds N] [--start N] [--threads N] [--canary BUG] [--coverage]
+       sim [--cluster | --gate] --seed N [--canary BUG]
 
   --cluster     the cluster instead of the shard
+  --gate        the gate instead of the shard
   --seeds N     run this many seeds (default 10000); the combined digest is the same on every run
   --start N     begin with this seed (default 0)
   --threads N   use this many threads (default: one per core); the digest does not depend on it
@@ -68,7 +69,7 @@ struct Failed {
     trace: Vec<String>,
 }
 
-/// The two rigs have the same shape, and no type in common.
+/// The rigs have the same shape, and few types in common.
 macro_rules! rig {
     ($flag:literal, $($rig:ident)::+) => {
         Rig {
@@ -104,6 +105,7 @@ macro_rules! rig {
 
 static SHARD: Rig = rig!("", sim);
 static CLUSTER: Rig = rig!(" --cluster", cluster);
+static GATE: Rig = rig!(" --gate", gate);
 
 enum Canaries {
     List,
@@ -157,8 +159,8 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Args>, String>
             parsed.coverage = true;
             continue;
         }
-        if flag == "--cluster" {
-            parsed.rig = &CLUSTER;
+        if let Some(rig) = [&CLUSTER, &GATE].into_iter().find(|rig| rig.flag.trim_start() == flag) {
+            parsed.rig = rig;
             continue;
         }
         let known = ["--seeds", "--start", "--threads", "--seed", "--canary"];

@@ -7,13 +7,14 @@
 //! Reading order: `options` (what a seed makes of its world), `world` (what happens), `workload` (what
 //! clients ask), `shadow` (what must be answered: the naive twin), `auditor` (what must be true).
 //! Around the shard: `clock`, `writer` → `ledger`, `pipe` → `mirror`. `cluster` is a simulator of its own: several
-//! nodes with these parts, one ledger and the rules of ownership.
+//! nodes with these parts, one ledger and the rules of ownership. `gate` is another: a waiting room and its crowd.
 
 mod agenda;
 pub mod auditor;
 mod clock;
 pub mod cluster;
 pub mod coverage;
+pub mod gate;
 pub mod ledger;
 mod mirror;
 pub mod options;

@@ -3,6 +3,7 @@
 
 mod bounds;
 mod cluster;
+mod gate;
 mod resync;
 mod rules;
 mod script;
