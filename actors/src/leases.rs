@@ -9,12 +9,13 @@ use std::time::Duration;
 use engine::lease::{self, Heartbeats, LOST, Reach, Row, Terms};
 use engine::{Epoch, Moment, ShardId, Span};
 use ractor::ActorRef;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::clock::LedgerClock;
 use crate::lock::lock;
 use crate::observe::Metrics;
-use crate::peers::{News, Peers, Standing};
+use crate::peers::{Member, News, Peers, Standing};
 use crate::ports::{Ledger, LedgerError};
 use crate::reach::{LedgerAway, Report, micros};
 use crate::supervisor::Message;
@@ -37,10 +38,18 @@ struct Shared {
     base: Instant,
     held: Mutex<Held>,
     heartbeats: Mutex<Heartbeats>,
-    away: Mutex<Option<LedgerAway>>,
+    away: Mutex<Option<Away>>,
     /// What the last restore that failed said.
     trouble: Mutex<Option<String>>,
     stopping: AtomicBool,
+}
+
+/// The ledger does not answer this node.
+#[derive(Debug)]
+struct Away {
+    said: LedgerAway,
+    /// When the last renewal failed.
+    failed: Moment,
 }
 
 #[derive(Debug)]
@@ -163,22 +172,35 @@ impl Leases {
     /// A renewal failed at `now`; this is what the other nodes say. Whether it is news.
     fn ledger_failed(&self, now: Instant, why: String, others: &[Report]) -> bool {
         lock(&self.shared.heartbeats).failed();
+        let failed = self.shared.moment(now);
+        self.go_on_as_told(now, failed, others);
+        let mut away = lock(&self.shared.away);
+        let since = away.as_ref().map_or(now, |away| away.said.since);
+        away.replace(Away { said: LedgerAway { since, why }, failed }).is_none()
+    }
+
+    /// The other nodes say something new of the ledger: it counts at once, between two renewals.
+    fn told(&self, now: Instant, others: &[Report]) {
+        let failed = lock(&self.shared.away).as_ref().map(|away| away.failed);
+        if let Some(failed) = failed {
+            self.go_on_as_told(now, failed, others);
+        }
+    }
+
+    fn go_on_as_told(&self, now: Instant, failed: Moment, others: &[Report]) {
         let mut reach = Reach::new(self.shared.terms.renew, others.len());
-        reach.failed(self.shared.moment(now));
+        reach.failed(failed);
         for (peer, report) in others.iter().enumerate() {
             reach.told(peer, report.counted(|at| self.shared.moment(at)));
         }
         self.go_on(now, &reach);
-        let mut away = lock(&self.shared.away);
-        let since = away.as_ref().map_or(now, |away| away.since);
-        away.replace(LedgerAway { since, why }).is_none()
     }
 
     /// The ledger answered. Since when it had not.
     fn ledger_answered(&self, now: Instant) -> Option<Instant> {
         lock(&self.shared.heartbeats).answered(self.shared.moment(now), &self.shared.terms);
         self.go_on(now, &Reach::new(self.shared.terms.renew, 0));
-        lock(&self.shared.away).take().map(|away| away.since)
+        lock(&self.shared.away).take().map(|away| away.said.since)
     }
 
     fn go_on(&self, now: Instant, reach: &Reach) {
@@ -191,7 +213,7 @@ impl Leases {
     /// Since when the ledger does not answer, and why; `None` while it does.
     #[must_use]
     pub fn ledger_away(&self) -> Option<LedgerAway> {
-        lock(&self.shared.away).clone()
+        lock(&self.shared.away).as_ref().map(|away| away.said.clone())
     }
 
     /// How the last attempt to bring a shard up went.
@@ -224,9 +246,10 @@ impl Renewal {
     pub async fn run(self, settings: LeaseSettings, supervisor: ActorRef<Message>) {
         let LeaseSettings { renew, .. } = settings;
         let patience = PATIENCE.min(renew * 2 / 3);
+        let mut members = self.peers.members();
         loop {
             let began = Instant::now();
-            let next = match self.beat(patience, &supervisor).await {
+            let next = match self.hearing(&mut members, self.beat(patience, &supervisor)).await {
                 Ok(()) => {
                     self.answers();
                     began + renew
@@ -236,7 +259,23 @@ impl Renewal {
                     Instant::now() + renew / 10
                 }
             };
-            tokio::time::sleep_until(next).await;
+            self.hearing(&mut members, tokio::time::sleep_until(next)).await;
+        }
+    }
+
+    /// Waits for something, and hears meanwhile what the other nodes say.
+    async fn hearing<T>(
+        &self,
+        members: &mut watch::Receiver<Option<Arc<[Member]>>>,
+        awaited: impl Future<Output = T>,
+    ) -> T {
+        let mut awaited = std::pin::pin!(awaited);
+        loop {
+            tokio::select! {
+                done = &mut awaited => return done,
+                // Without others nothing changes; the sender lives as long as the peers.
+                Ok(()) = members.changed() => self.leases.told(Instant::now(), &self.others()),
+            }
         }
     }
 
@@ -376,6 +415,22 @@ mod tests {
         assert_eq!(leases.ledger_answered(settled(2_500)), Some(settled(1_000)));
         assert!(!lease.allows(settled(3_000)));
         assert_eq!((leases.ledger_away(), leases.ledger_answered(settled(3_000))), (None, None));
+    }
+
+    #[test]
+    fn what_others_say_counts_between_two_renewals() {
+        let leases = Leases::new(LeaseSettings::default());
+        let at = |millis| leases.shared.base + Duration::from_millis(millis);
+        let told = |millis, asked| leases.told(at(millis), &[Report::Away(at(asked))]);
+        let lease = leases.granted(A, Epoch(1), at(0));
+        told(3_000, 3_000);
+        assert!(!lease.allows(at(4_100)), "this node reaches the ledger");
+        assert!(leases.ledger_failed(at(3_500), "gone".into(), &[Report::Away(at(2_600))]));
+        assert!(lease.allows(at(4_099)) && !lease.allows(at(4_101)));
+        told(3_900, 3_850);
+        assert!(lease.allows(at(4_999)) && !lease.allows(at(5_001)), "its own failure is the oldest now");
+        leases.told(at(4_500), &[Report::Reaches]);
+        assert!(!lease.allows(at(4_500)));
     }
 
     #[test]
