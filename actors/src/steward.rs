@@ -133,20 +133,23 @@ impl Steward {
         if row.is_released {
             return Seen::Free;
         }
+        let is = |standing| {
+            members.iter().any(|member| member.owner.id == row.owner.id && member.standing == standing)
+        };
         if row.expires_at <= now && row.owner.id != self.me.id {
-            return Seen::Expired;
+            return Seen::Expired(is(Standing::Up).then_some(row));
         }
-        let is_dead =
-            members.iter().any(|member| member.owner.id == row.owner.id && member.standing == Standing::Dead);
-        if is_dead { Seen::Dead(row) } else { Seen::Owned(row) }
+        if is(Standing::Dead) { Seen::Dead(row) } else { Seen::Owned(row) }
     }
 
     fn show_all(&self, seen: &[Seen<'_>]) {
         for (shard, seen) in (0..).map(ShardId).zip(seen) {
             match seen {
                 Seen::Owned(row) if row.owner.id == self.me.id => {}
-                Seen::Owned(row) => self.show(shard, Some((row.epoch, Arc::new(row.owner.clone())))),
-                Seen::Never | Seen::Free | Seen::Expired | Seen::Dead(_) => self.show(shard, None),
+                Seen::Owned(row) | Seen::Expired(Some(row)) => {
+                    self.show(shard, Some((row.epoch, Arc::new(row.owner.clone()))));
+                }
+                Seen::Never | Seen::Free | Seen::Expired(None) | Seen::Dead(_) => self.show(shard, None),
             }
         }
     }
@@ -192,8 +195,8 @@ impl Steward {
                     continue;
                 }
                 Seen::Never | Seen::Free => Claim::Free,
-                Seen::Expired if !self.leases.may_acquire(Row::Owned) => continue,
-                Seen::Expired => Claim::Free,
+                Seen::Expired(_) if !self.leases.may_acquire(Row::Owned) => continue,
+                Seen::Expired(_) => Claim::Free,
                 Seen::Dead(row) => Claim::FromDead(row.epoch, row.owner.id),
             };
             if adopted.contains(&shard) || memory.is_old_orphan(shard, self.ttl) {
@@ -234,7 +237,9 @@ impl Steward {
 enum Seen<'a> {
     Never,
     Free,
-    Expired,
+    /// Its owner, where that is up: when the ledger comes back, it renews a moment later than others read, and clicks
+    /// have gone on there.
+    Expired(Option<&'a LeaseRow>),
     Dead(&'a LeaseRow),
     Owned(&'a LeaseRow),
 }
@@ -244,7 +249,7 @@ impl Seen<'_> {
     fn owner(&self) -> Option<&str> {
         match self {
             Seen::Owned(row) => Some(&row.owner.node),
-            Seen::Never | Seen::Free | Seen::Expired | Seen::Dead(_) => None,
+            Seen::Never | Seen::Free | Seen::Expired(_) | Seen::Dead(_) => None,
         }
     }
 }
