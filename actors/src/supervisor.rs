@@ -36,9 +36,9 @@ pub enum Message {
     Ready(ShardId, Option<Ready>),
     /// Whose the shards are that are not here; nobody's without an owner.
     Known(ShardId, Option<(Epoch, Arc<Owner>)>),
-    /// Another node wants to give the shard. Answered with whether it may; whoever takes it in hears then when this
-    /// node wants to have it in another way.
-    Expect { shard: ShardId, told: mpsc::UnboundedSender<Told>, reply: oneshot::Sender<bool> },
+    /// Another node wants to give the shard, which it has in this epoch. Answered with whether it may; whoever takes it
+    /// in hears then when this node wants to have it in another way, and who else has it.
+    Expect { shard: ShardId, epoch: Epoch, told: mpsc::UnboundedSender<Told>, reply: oneshot::Sender<bool> },
     /// Its state is here: commands that come wait for it. Answered when they do.
     Held(ShardId, oneshot::Sender<()>),
     /// Nothing came of it.
@@ -119,9 +119,9 @@ impl Actor for Supervisor {
             Message::Ready(shard, Some(ready)) => state.serve(shard, ready).await,
             Message::Ready(shard, None) => state.is_elsewhere(shard),
             Message::Known(shard, owner) => state.learn(shard, owner),
-            Message::Expect { shard, told, reply } => {
+            Message::Expect { shard, epoch, told, reply } => {
                 // Whoever asked may have given up.
-                let _waits = reply.send(state.expect(shard, told));
+                let _waits = reply.send(state.expect(shard, epoch, told));
             }
             Message::Held(shard, shown) => {
                 state.hold(shard);
@@ -200,7 +200,12 @@ impl State {
         match owner {
             // News may come in any order.
             Some((epoch, _)) if self.known.get(&shard).is_some_and(|(known, _)| *known > epoch) => return,
-            Some(owner) => drop(self.known.insert(shard, owner)),
+            Some((epoch, owner)) => {
+                if let Some(Child { stage: Stage::Expected(told), .. }) = self.children.get(&shard) {
+                    let _lives = told.send(Told::Elsewhere(epoch));
+                }
+                self.known.insert(shard, (epoch, owner));
+            }
             None => drop(self.known.remove(&shard)),
         }
         if !self.children.contains_key(&shard) {
@@ -218,13 +223,14 @@ impl State {
         );
     }
 
-    fn expect(&mut self, shard: ShardId, told: mpsc::UnboundedSender<Told>) -> bool {
+    fn expect(&mut self, shard: ShardId, epoch: Epoch, told: mpsc::UnboundedSender<Told>) -> bool {
+        let is_over = self.known.get(&shard).is_some_and(|(known, _)| *known > epoch);
         let is_free = match self.children.get(&shard).map(|child| &child.stage) {
             None => true,
             Some(Stage::Expected(earlier)) => earlier.is_closed(),
             Some(Stage::Restoring(_) | Stage::Serving { .. } | Stage::Stopped) => false,
         };
-        let expects = is_free && !self.stopping;
+        let expects = is_free && !is_over && !self.stopping;
         if expects {
             self.children.insert(shard, Child { failures: 0, stage: Stage::Expected(told) });
         }
