@@ -38,18 +38,10 @@ struct Shared {
     base: Instant,
     held: Mutex<Held>,
     heartbeats: Mutex<Heartbeats>,
-    away: Mutex<Option<Away>>,
+    away: Mutex<Option<LedgerAway>>,
     /// What the last restore that failed said.
     trouble: Mutex<Option<String>>,
     stopping: AtomicBool,
-}
-
-/// The ledger does not answer this node.
-#[derive(Debug)]
-struct Away {
-    said: LedgerAway,
-    /// When the last renewal failed.
-    failed: Moment,
 }
 
 #[derive(Debug)]
@@ -172,24 +164,24 @@ impl Leases {
     /// A renewal failed at `now`; this is what the other nodes say. Whether it is news.
     fn ledger_failed(&self, now: Instant, why: String, others: &[Report]) -> bool {
         lock(&self.shared.heartbeats).failed();
-        let failed = self.shared.moment(now);
-        self.go_on_as_told(now, failed, others);
+        self.go_on_as_told(now, others);
         let mut away = lock(&self.shared.away);
-        let since = away.as_ref().map_or(now, |away| away.said.since);
-        away.replace(Away { said: LedgerAway { since, why }, failed }).is_none()
+        let since = away.as_ref().map_or(now, |away| away.since);
+        away.replace(LedgerAway { since, why }).is_none()
     }
 
     /// The other nodes say something new of the ledger: it counts at once, between two renewals.
     fn told(&self, now: Instant, others: &[Report]) {
-        let failed = lock(&self.shared.away).as_ref().map(|away| away.failed);
-        if let Some(failed) = failed {
-            self.go_on_as_told(now, failed, others);
+        let is_away = lock(&self.shared.away).is_some();
+        if is_away {
+            self.go_on_as_told(now, others);
         }
     }
 
-    fn go_on_as_told(&self, now: Instant, failed: Moment, others: &[Report]) {
+    /// Of itself a node knows at any time whether a renewal was answered since the last one failed.
+    fn go_on_as_told(&self, now: Instant, others: &[Report]) {
         let mut reach = Reach::new(self.shared.terms.renew, others.len());
-        reach.failed(failed);
+        reach.failed(self.shared.moment(now));
         for (peer, report) in others.iter().enumerate() {
             reach.told(peer, report.counted(|at| self.shared.moment(at)));
         }
@@ -200,7 +192,7 @@ impl Leases {
     fn ledger_answered(&self, now: Instant) -> Option<Instant> {
         lock(&self.shared.heartbeats).answered(self.shared.moment(now), &self.shared.terms);
         self.go_on(now, &Reach::new(self.shared.terms.renew, 0));
-        lock(&self.shared.away).take().map(|away| away.said.since)
+        lock(&self.shared.away).take().map(|away| away.since)
     }
 
     fn go_on(&self, now: Instant, reach: &Reach) {
@@ -213,7 +205,7 @@ impl Leases {
     /// Since when the ledger does not answer, and why; `None` while it does.
     #[must_use]
     pub fn ledger_away(&self) -> Option<LedgerAway> {
-        lock(&self.shared.away).as_ref().map(|away| away.said.clone())
+        lock(&self.shared.away).clone()
     }
 
     /// How the last attempt to bring a shard up went.
@@ -428,9 +420,11 @@ mod tests {
         assert!(leases.ledger_failed(at(3_500), "gone".into(), &[Report::Away(at(2_600))]));
         assert!(lease.allows(at(4_099)) && !lease.allows(at(4_101)));
         told(3_900, 3_850);
-        assert!(lease.allows(at(4_999)) && !lease.allows(at(5_001)), "its own failure is the oldest now");
+        assert!(lease.allows(at(5_349)) && !lease.allows(at(5_351)), "as long as the peer's word is good");
         leases.told(at(4_500), &[Report::Reaches]);
-        assert!(!lease.allows(at(4_500)));
+        assert!(lease.allows(at(5_349)) && !lease.allows(at(5_351)), "time for a renewal of its own");
+        assert_eq!(leases.ledger_answered(at(4_600)), Some(at(3_500)));
+        assert!(!lease.allows(at(4_600)), "which has not brought this one");
     }
 
     #[test]
