@@ -34,6 +34,8 @@ pub enum Told {
     Resumed(Attempt),
     /// This node wants the shard in another way.
     Acquiring,
+    /// Another node has it, in this epoch.
+    Elsewhere(Epoch),
 }
 
 /// Which move it is, and where its task hears.
@@ -74,7 +76,7 @@ impl Arrivals {
     ) -> Result<Returned, PeerError> {
         let (told, hears) = mpsc::unbounded_channel();
         let (reply, expects) = oneshot::channel();
-        let expect = Message::Expect { shard, told: told.clone(), reply };
+        let expect = Message::Expect { shard, epoch: attempt.epoch, told: told.clone(), reply };
         let asked = self.supervisor.send_message(expect).is_ok();
         if !asked || !expects.await.unwrap_or(false) {
             return Err(PeerError::Refused("the shard is here already, or this node is ending".to_owned()));
@@ -171,6 +173,7 @@ impl Task {
             Told::HandedOver(attempt) => self.notice(Notice::HandedOver(attempt)),
             Told::Resumed(attempt) => self.notice(Notice::Resumed(attempt)),
             Told::Acquiring => self.notice(Notice::Acquiring),
+            Told::Elsewhere(epoch) => self.notice(Notice::Elsewhere(epoch)),
         }
     }
 

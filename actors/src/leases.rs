@@ -9,12 +9,13 @@ use std::time::Duration;
 use engine::lease::{self, Heartbeats, LOST, Terms};
 use engine::{Epoch, Moment, ShardId, Span};
 use ractor::ActorRef;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::clock::LedgerClock;
 use crate::lock::lock;
 use crate::observe::Metrics;
-use crate::peers::{News, Peers, Standing};
+use crate::peers::{Member, News, Peers, Standing};
 use crate::ports::{Ledger, LedgerError};
 use crate::reach::{LedgerAway, Report, micros};
 use crate::supervisor::Message;
@@ -163,12 +164,25 @@ impl Leases {
     /// A renewal failed at `now`; this is what the other nodes say. Whether it is news.
     fn ledger_failed(&self, now: Instant, why: String, others: &[Report]) -> bool {
         lock(&self.shared.heartbeats).failed();
-        let mine = lease::Report::Away(self.shared.moment(now));
-        let others = others.iter().map(|report| report.counted(|at| self.shared.moment(at)));
-        self.go_on(now, &std::iter::once(mine).chain(others).collect::<Vec<_>>());
+        self.go_on_as_told(now, others);
         let mut away = lock(&self.shared.away);
         let since = away.as_ref().map_or(now, |away| away.since);
         away.replace(LedgerAway { since, why }).is_none()
+    }
+
+    /// The other nodes say something new of the ledger: it counts at once, between two renewals.
+    fn told(&self, now: Instant, others: &[Report]) {
+        let is_away = lock(&self.shared.away).is_some();
+        if is_away {
+            self.go_on_as_told(now, others);
+        }
+    }
+
+    /// Of itself a node knows at any time whether a renewal was answered since the last one failed.
+    fn go_on_as_told(&self, now: Instant, others: &[Report]) {
+        let mine = lease::Report::Away(self.shared.moment(now));
+        let others = others.iter().map(|report| report.counted(|at| self.shared.moment(at)));
+        self.go_on(now, &std::iter::once(mine).chain(others).collect::<Vec<_>>());
     }
 
     /// The ledger answered. Since when it had not.
@@ -221,9 +235,10 @@ impl Renewal {
     pub async fn run(self, settings: LeaseSettings, supervisor: ActorRef<Message>) {
         let LeaseSettings { renew, .. } = settings;
         let patience = PATIENCE.min(renew * 2 / 3);
+        let mut members = self.peers.members();
         loop {
             let began = Instant::now();
-            let next = match self.beat(patience, &supervisor).await {
+            let next = match self.hearing(&mut members, self.beat(patience, &supervisor)).await {
                 Ok(()) => {
                     self.answers();
                     began + renew
@@ -233,7 +248,23 @@ impl Renewal {
                     Instant::now() + renew / 10
                 }
             };
-            tokio::time::sleep_until(next).await;
+            self.hearing(&mut members, tokio::time::sleep_until(next)).await;
+        }
+    }
+
+    /// Waits for something, and hears meanwhile what the other nodes say.
+    async fn hearing<T>(
+        &self,
+        members: &mut watch::Receiver<Option<Arc<[Member]>>>,
+        awaited: impl Future<Output = T>,
+    ) -> T {
+        let mut awaited = std::pin::pin!(awaited);
+        loop {
+            tokio::select! {
+                done = &mut awaited => return done,
+                // Without others nothing changes; the sender lives as long as the peers.
+                Ok(()) = members.changed() => self.leases.told(Instant::now(), &self.others()),
+            }
         }
     }
 
@@ -373,6 +404,24 @@ mod tests {
         assert_eq!(leases.ledger_answered(settled(2_500)), Some(settled(1_000)));
         assert!(!lease.allows(settled(3_000)));
         assert_eq!((leases.ledger_away(), leases.ledger_answered(settled(3_000))), (None, None));
+    }
+
+    #[test]
+    fn what_others_say_counts_between_two_renewals() {
+        let leases = Leases::new(LeaseSettings::default());
+        let at = |millis| leases.shared.base + Duration::from_millis(millis);
+        let told = |millis, asked| leases.told(at(millis), &[Report::Away(at(asked))]);
+        let lease = leases.granted(A, Epoch(1), at(0));
+        told(3_000, 3_000);
+        assert!(!lease.allows(at(4_100)), "this node reaches the ledger");
+        assert!(leases.ledger_failed(at(3_500), "gone".into(), &[Report::Away(at(2_600))]));
+        assert!(lease.allows(at(4_099)) && !lease.allows(at(4_101)));
+        told(3_900, 3_850);
+        assert!(lease.allows(at(5_349)) && !lease.allows(at(5_351)), "as long as the peer's word is good");
+        leases.told(at(4_500), &[Report::Reaches]);
+        assert!(lease.allows(at(5_349)) && !lease.allows(at(5_351)), "time for a renewal of its own");
+        assert_eq!(leases.ledger_answered(at(4_600)), Some(at(3_500)));
+        assert!(!lease.allows(at(4_600)), "which has not brought this one");
     }
 
     #[test]

@@ -148,20 +148,26 @@ impl Steward {
         if row.is_released {
             return Seen::Free(row);
         }
+        let is = |standing| {
+            members.iter().any(|member| member.owner.id == row.owner.id && member.standing == standing)
+        };
         if row.expires_at <= now && row.owner.id != self.me.id {
-            return Seen::Expired(row);
+            let owner_is_up = is(Standing::Up);
+            return Seen::Expired { row, owner_is_up };
         }
-        let is_dead =
-            members.iter().any(|member| member.owner.id == row.owner.id && member.standing == Standing::Dead);
-        if is_dead { Seen::Dead(row) } else { Seen::Owned(row) }
+        if is(Standing::Dead) { Seen::Dead(row) } else { Seen::Owned(row) }
     }
 
     fn learn_all(&self, seen: &[Seen<'_>]) {
         for (shard, seen) in (0..).map(ShardId).zip(seen) {
             self.learn(shard, |known| match seen {
                 Seen::Never => Learned::Known,
-                Seen::Owned(row) => known.read(shard, row.epoch, Arc::new(row.owner.clone())),
-                Seen::Free(row) | Seen::Expired(row) | Seen::Dead(row) => known.ended(shard, row.epoch),
+                Seen::Owned(row) | Seen::Expired { row, owner_is_up: true } => {
+                    known.read(shard, row.epoch, Arc::new(row.owner.clone()))
+                }
+                Seen::Free(row) | Seen::Expired { row, owner_is_up: false } | Seen::Dead(row) => {
+                    known.ended(shard, row.epoch)
+                }
             });
         }
     }
@@ -206,8 +212,8 @@ impl Steward {
                     continue;
                 }
                 Seen::Never | Seen::Free(_) => Claim::Free,
-                Seen::Expired(_) | Seen::Dead(_) if !self.leases.may_take() => continue,
-                Seen::Expired(_) => Claim::Free,
+                Seen::Expired { .. } | Seen::Dead(_) if !self.leases.may_take() => continue,
+                Seen::Expired { .. } => Claim::Free,
                 Seen::Dead(row) => Claim::FromDead(row.epoch, row.owner.id),
             };
             if adopted.contains(&shard) || memory.is_old_orphan(shard, self.ttl) {
@@ -250,7 +256,12 @@ impl Steward {
 enum Seen<'a> {
     Never,
     Free(&'a LeaseRow),
-    Expired(&'a LeaseRow),
+    /// Its owner may be up: when the ledger comes back, it renews a moment later than others read, and clicks have
+    /// gone on there.
+    Expired {
+        row: &'a LeaseRow,
+        owner_is_up: bool,
+    },
     Dead(&'a LeaseRow),
     Owned(&'a LeaseRow),
 }
@@ -260,7 +271,7 @@ impl Seen<'_> {
     fn owner(&self) -> Option<&str> {
         match self {
             Seen::Owned(row) => Some(&row.owner.node),
-            Seen::Never | Seen::Free(_) | Seen::Expired(_) | Seen::Dead(_) => None,
+            Seen::Never | Seen::Free(_) | Seen::Expired { .. } | Seen::Dead(_) => None,
         }
     }
 }

@@ -37,9 +37,9 @@ pub enum Message {
     Ready(ShardId, Option<Ready>),
     /// Somebody else is to be asked about the shard, or nobody.
     Rerouted(ShardId),
-    /// Another node wants to give the shard. Answered with whether it may; whoever takes it in hears then when this
-    /// node wants to have it in another way.
-    Expect { shard: ShardId, told: mpsc::UnboundedSender<Told>, reply: oneshot::Sender<bool> },
+    /// Another node wants to give the shard, which it has in this epoch. Answered with whether it may; whoever takes it
+    /// in hears then when this node wants to have it in another way, and who else has it.
+    Expect { shard: ShardId, epoch: Epoch, told: mpsc::UnboundedSender<Told>, reply: oneshot::Sender<bool> },
     /// Its state is here: commands that come wait for it. Answered when they do.
     Held(ShardId, oneshot::Sender<()>),
     /// Nothing came of it.
@@ -118,14 +118,10 @@ impl Actor for Supervisor {
             Message::Take(shard, claim) => state.take(shard, claim),
             Message::Ready(shard, Some(ready)) => state.serve(shard, ready).await,
             Message::Ready(shard, None) => state.is_elsewhere(shard),
-            Message::Rerouted(shard) => {
-                if !state.children.contains_key(&shard) {
-                    state.show_owner(shard);
-                }
-            }
-            Message::Expect { shard, told, reply } => {
+            Message::Rerouted(shard) => state.reroute(shard),
+            Message::Expect { shard, epoch, told, reply } => {
                 // Whoever asked may have given up.
-                let _waits = reply.send(state.expect(shard, told));
+                let _waits = reply.send(state.expect(shard, epoch, told));
             }
             Message::Held(shard, shown) => {
                 state.hold(shard);
@@ -200,21 +196,38 @@ impl State {
         self.show_owner(shard);
     }
 
-    fn show_owner(&self, shard: ShardId) {
+    fn reroute(&self, shard: ShardId) {
+        match self.children.get(&shard) {
+            None => self.show_owner(shard),
+            Some(Child { stage: Stage::Expected(told), .. }) => {
+                if let Some((epoch, _)) = self.elsewhere(shard) {
+                    let _lives = told.send(Told::Elsewhere(epoch));
+                }
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Who else has the shard.
+    fn elsewhere(&self, shard: ShardId) -> Option<(Epoch, Arc<Owner>)> {
         let me = self.tree.restorer.ledger.me().id;
         // What the ledger says is this node's is about to be brought up, or is lost already.
-        let elsewhere = self.tree.hints.owner(shard).filter(|(_, owner)| owner.id != me);
-        let route = elsewhere.map(|(epoch, owner)| Route::Elsewhere { epoch, owner });
+        self.tree.hints.owner(shard).filter(|(_, owner)| owner.id != me)
+    }
+
+    fn show_owner(&self, shard: ShardId) {
+        let route = self.elsewhere(shard).map(|(epoch, owner)| Route::Elsewhere { epoch, owner });
         self.show(shard, route.unwrap_or(Route::Starting));
     }
 
-    fn expect(&mut self, shard: ShardId, told: mpsc::UnboundedSender<Told>) -> bool {
+    fn expect(&mut self, shard: ShardId, epoch: Epoch, told: mpsc::UnboundedSender<Told>) -> bool {
+        let is_over = self.elsewhere(shard).is_some_and(|(known, _)| known > epoch);
         let is_free = match self.children.get(&shard).map(|child| &child.stage) {
             None => true,
             Some(Stage::Expected(earlier)) => earlier.is_closed(),
             Some(Stage::Restoring(_) | Stage::Serving { .. } | Stage::Stopped) => false,
         };
-        let expects = is_free && !self.stopping;
+        let expects = is_free && !is_over && !self.stopping;
         if expects {
             self.children.insert(shard, Child { failures: 0, stage: Stage::Expected(told) });
         }

@@ -149,12 +149,21 @@ impl Leases {
     /// Only an unbroken chain of reports carries a lease past its deadline. Once it has run out, nothing
     /// but a renewal brings it back: in the gap a node that reached the ledger may have taken the shard,
     /// and be cut off from it since like everybody else. A node without peers has nobody to fear.
+    ///
+    /// What was said stays good for its renew interval, whatever its node says next: one that reaches the ledger again
+    /// takes nothing by expiry for a whole ttl. So when the ledger comes back the others have the rest of the interval
+    /// for renewals of their own, and turn no click away meanwhile. This node's own renewal ends the exception at once.
     pub fn go_on(&mut self, now: Moment, reports: &[Report]) -> Vec<(ShardId, Epoch, Moment)> {
-        let until = reach::clicks_until(reports, self.terms.renew).unwrap_or(LOST);
+        let until = reach::clicks_until(reports, self.terms.renew);
         let is_alone = reports.len() == 1;
+        let is_away = matches!(reports.first(), Some(Report::Away(_)));
         for held in self.held.values_mut() {
             let unbroken = allows(held.until(), now) || is_alone;
-            held.goes_on = if unbroken { until } else { LOST };
+            held.goes_on = match until {
+                Some(until) if unbroken => held.goes_on.max(until),
+                None if unbroken && is_away => held.goes_on,
+                Some(_) | None => LOST,
+            };
         }
         self.held.iter().map(|(shard, held)| (*shard, held.epoch, held.until())).collect()
     }
@@ -232,8 +241,12 @@ mod tests {
         assert_eq!(told(&mut leases, 3_500, away(3_500), away(3_400)), until(4_900));
         assert_eq!(told(&mut leases, 4_800, away(4_800), away(4_700)), until(6_200), "past the deadline");
         assert_eq!(leases.deadline(A, Epoch(1)), after(6_200));
-        assert_eq!(told(&mut leases, 6_000, away(6_000), Report::Reaches), until(4_000), "a peer reaches it");
-        assert_eq!(told(&mut leases, 6_100, away(6_100), away(6_100)), until(4_000), "too late");
+        assert_eq!(
+            told(&mut leases, 6_000, away(6_000), Report::Reaches),
+            until(6_200),
+            "a peer reaches it again"
+        );
+        assert_eq!(told(&mut leases, 6_201, away(6_201), away(6_201)), until(4_000), "too late");
         let kept = Renewed { kept: vec![(A, Epoch(1), after(10_000))], lost: vec![] };
         assert_eq!(leases.renewed(after(6_000), &leases.held(), &[A]), kept);
         assert_eq!(told(&mut leases, 9_900, away(9_900), away(9_900)), until(11_400));

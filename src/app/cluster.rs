@@ -79,6 +79,7 @@ impl Plan {
             tls: tls.clone(),
             me: hello,
             status: Status { draining: false, ledger: Reach::Reaches, shards: Vec::new() },
+            lease_renew: cluster.lease_renew,
             metrics: PeerMetrics::register(registry),
         };
         Ok(Self::Together(Box::new(Together { peers: ClusterPeers::new(me, tls), settings })))

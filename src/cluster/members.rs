@@ -53,7 +53,7 @@ pub struct Member {
     pub ledger: Reach,
     /// The shards it serves with their epochs, ascending.
     pub shards: Vec<(u16, u64)>,
-    /// When it last said how it is: what `draining`, `ledger` and `shards` are worth.
+    /// When it was asked what it answered last: what `ledger` is worth.
     pub seen: Instant,
 }
 
@@ -215,7 +215,7 @@ impl Book {
             || self.entries.get(&id).is_some_and(|entry| entry.member.state == State::Up)
     }
 
-    /// A node and this one agree to work together, over this session.
+    /// A node and this one agree to work together, over this session; `now` it was asked.
     pub fn welcome(&mut self, link: u64, hello: &Hello, beat: &Beat, now: Instant) {
         // An older process of that name is not there any more.
         self.entries.retain(|id, entry| *id == hello.id || entry.member.node != hello.node);
@@ -223,7 +223,7 @@ impl Book {
         let entry = self.entry(hello, now);
         (entry.link, entry.misses, entry.ended) = (Some(link), 0, None);
         entry.member.state = State::Up;
-        entry.told(beat, now);
+        entry.told(beat, Some(now), now);
     }
 
     /// A node that is not worked with. Whether that is news.
@@ -243,14 +243,15 @@ impl Book {
         entry
     }
 
-    /// A member has said how it is.
-    pub fn heard(&mut self, id: u128, beat: &Beat, now: Instant) {
-        if let Some(entry) = self.entries.get_mut(&id)
-            && entry.member.state == State::Up
-        {
-            entry.misses = 0;
-            entry.told(beat, now);
-        }
+    /// A member has said how it is: asked at that instant, or by itself. Whether the ledger has come out of its reach.
+    pub fn heard(&mut self, id: u128, beat: &Beat, asked: Option<Instant>, now: Instant) -> bool {
+        let Some(entry) = self.entries.get_mut(&id).filter(|entry| entry.member.state == State::Up) else {
+            return false;
+        };
+        entry.misses = 0;
+        let before = entry.member.ledger;
+        entry.told(beat, asked, now);
+        before == Reach::Reaches && entry.member.ledger != Reach::Reaches
     }
 
     /// A beat over this session went unanswered. Whether its member counts as silent now.
@@ -362,14 +363,17 @@ impl Entry {
         Self { member, version: 0, link: None, misses: 0, ended: None, down_since: now }
     }
 
-    fn told(&mut self, beat: &Beat, now: Instant) {
+    fn told(&mut self, beat: &Beat, asked: Option<Instant>, now: Instant) {
         // An answer that was on its way when the news was sent is older than the news.
         if beat.version < self.version {
             return;
         }
         self.version = beat.version;
         let member = &mut self.member;
-        member.seen = now;
+        // What came by itself may have been on its way for long.
+        if let Some(asked) = asked {
+            member.seen = member.seen.max(asked);
+        }
         member.draining = beat.draining;
         member.shards.clone_from(&beat.shards);
         member.ledger = match beat.ledger_away {

@@ -79,6 +79,8 @@ pub struct ControlSettings {
     pub me: Hello,
     /// How it is at first.
     pub status: Status,
+    /// `cluster.lease_renew`: for so long counts what a peer says of the ledger.
+    pub lease_renew: Duration,
     pub metrics: PeerMetrics,
 }
 
@@ -133,7 +135,7 @@ impl Control {
         data: S,
         requests: Arc<dyn ControlHandler>,
     ) -> anyhow::Result<Self> {
-        let ControlSettings { listen, peers, tls, mut me, status, metrics } = settings;
+        let ControlSettings { listen, peers, tls, mut me, status, lease_renew, metrics } = settings;
         let bound =
             listen::bind(listen).with_context(|| format!("cannot listen on {listen} (cluster.listen)"))?;
         let address = bound.local_addr()?;
@@ -142,7 +144,7 @@ impl Control {
         }
         // ractor tells two sessions of a peer and a session with itself by this name.
         let (name, host) = (me.node.clone(), format!("{:032x}", me.id));
-        let node = Node::new(me, status, requests, metrics);
+        let node = Node::new(me, status, requests, metrics, lease_renew / 3);
         let (gateway, _) = Gateway::spawn(None, Gateway, node.clone()).await.context("the gateway")?;
         let server =
             NodeServer::new(0, COOKIE.to_owned(), name, host, None, Some(NodeConnectionMode::Isolated))

@@ -17,7 +17,7 @@ use super::codec::Wire;
 use super::gateway::{self, GatewayMessage};
 use super::greet::Io;
 use super::link::Link;
-use super::members::{Book, Members, Status};
+use super::members::{Book, Members, Reach, Status};
 use super::metrics::PeerMetrics;
 use super::wire::{Answer, Beat, Body, Envelope, Hello};
 use super::{ControlHandler, session};
@@ -45,6 +45,10 @@ pub(super) struct Node {
     handler: Arc<dyn ControlHandler>,
     answering: Arc<Semaphore>,
     metrics: PeerMetrics,
+    /// How often peers are asked while the ledger is away.
+    often: Duration,
+    /// Changes when peers should be asked at once.
+    hurry: watch::Sender<()>,
     pub ending: CancellationToken,
     pub tasks: TaskTracker,
 }
@@ -69,6 +73,7 @@ impl Node {
         status: Status,
         handler: Arc<dyn ControlHandler>,
         metrics: PeerMetrics,
+        often: Duration,
     ) -> Arc<Self> {
         let book = Book::new(me);
         Arc::new(Self {
@@ -80,6 +85,8 @@ impl Node {
             handler,
             answering: Arc::new(Semaphore::new(ANSWERING)),
             metrics,
+            often,
+            hurry: watch::Sender::default(),
             ending: CancellationToken::new(),
             tasks: TaskTracker::new(),
         })
@@ -130,6 +137,28 @@ impl Node {
         };
         if is_news {
             self.tell_all(&Body::Beat(self.beat()));
+            self.hurry.send_replace(());
+        }
+    }
+
+    /// How long after one beat the next is due: what peers say of the ledger counts for a renew interval, while it is
+    /// out of this node's reach.
+    pub fn pause(&self) -> Duration {
+        match lock(&self.said).status.ledger {
+            Reach::Reaches => session::BEAT,
+            Reach::Away { .. } => session::BEAT.min(self.often),
+        }
+    }
+
+    /// Changes when a beat is due sooner.
+    pub fn hurry(&self) -> watch::Receiver<()> {
+        self.hurry.subscribe()
+    }
+
+    /// A peer says how it is: asked at that instant, or by itself.
+    pub fn heard(&self, id: u128, beat: &Beat, asked: Option<Instant>) {
+        if self.note(|book| book.heard(id, beat, asked, Instant::now())) {
+            self.hurry.send_replace(());
         }
     }
 
@@ -222,7 +251,7 @@ impl Node {
             return;
         }
         match body {
-            Body::Beat(beat) => self.note(|book| book.heard(from, &beat, Instant::now())),
+            Body::Beat(beat) => self.heard(from, &beat, None),
             Body::Hint(hint) => self.handler.hint(from, hint),
             Body::Hello(..) | Body::Request(_) | Body::Farewell => {
                 tracing::debug!(from, "a peer told what it should have asked");
@@ -237,7 +266,7 @@ impl Node {
             Body::Hello(hello, _) => gateway::answer(reply, self.greeted(&hello)),
             _ if !self.knows(from) => gateway::answer(reply, Answer::Stranger),
             Body::Beat(beat) => {
-                self.note(|book| book.heard(from, &beat, Instant::now()));
+                self.heard(from, &beat, None);
                 gateway::answer(reply, Answer::Beat(self.beat()));
             }
             Body::Farewell => {

@@ -188,7 +188,9 @@ impl ClusterPeers {
                 }
                 stays
             });
-            self.lanes.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| up.contains_key(id));
+            // A lane to somebody silent knows that it is broken; whoever is started again has another.
+            let is_known = |id: &u128| now.peers.iter().any(|peer| peer.id == *id);
+            self.lanes.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| is_known(id));
             for (id, peer_url) in up {
                 following.entry(id).or_insert_with(|| {
                     tokio::spawn(follow_one(handle.clone(), peer_url.to_owned(), self.tls.clone()))

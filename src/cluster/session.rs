@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::ActorRef;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, sleep_until};
 
 use super::gateway::{self, GatewayMessage};
 use super::link::Link;
@@ -12,7 +12,8 @@ use super::members::GRACE;
 use super::node::Node;
 use super::wire::{Answer, Body};
 
-const BEAT: Duration = Duration::from_secs(1);
+/// How often a peer is asked how it is.
+pub(super) const BEAT: Duration = Duration::from_secs(1);
 
 /// How long a beat waits for its answer: with [`super::members::MISSES`] of them a peer is silent after 3.5 s.
 const BEAT_TIMEOUT: Duration = Duration::from_millis(500);
@@ -47,24 +48,34 @@ async fn talk(node: &Arc<Node>, link: &Link, gateway: &ActorRef<GatewayMessage>)
         tokio::time::sleep(REFUSAL).await;
         return;
     }
-    let mut beats = tokio::time::interval(BEAT);
-    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut hurry = node.hurry();
+    let mut counted: Option<Instant> = None;
     loop {
-        beats.tick().await;
+        let asked = Instant::now();
         let beat = node.envelope(Body::Beat(node.beat()));
         match gateway::ask(gateway, beat, BEAT_TIMEOUT).await {
-            Ok(Answer::Beat(beat)) => node.note(|book| {
-                book.heard(link.peer, &beat, Instant::now());
-                book.settle(Instant::now());
-            }),
+            Ok(Answer::Beat(beat)) => {
+                node.heard(link.peer, &beat, Some(asked));
+                node.note(|book| book.settle(Instant::now()));
+            }
             // A stranger's is one too: the peer has not heard this node's hello, or has forgotten it.
             missed => {
                 tracing::debug!(peer = link.label, ?missed, "a beat went unanswered");
-                if node.note(|book| book.missed(link.id, Instant::now())) {
+                // Those between prove nothing sooner.
+                let counts = counted.is_none_or(|counted| asked >= counted + BEAT);
+                if counts {
+                    counted = Some(asked);
+                }
+                if counts && node.note(|book| book.missed(link.id, Instant::now())) {
                     tracing::warn!(peer = link.label, "a peer fell silent");
                     return;
                 }
             }
+        }
+        tokio::select! {
+            () = sleep_until(asked + node.pause()) => {}
+            // The node outlives its sessions.
+            Ok(()) = hurry.changed() => {}
         }
     }
 }
@@ -72,6 +83,7 @@ async fn talk(node: &Arc<Node>, link: &Link, gateway: &ActorRef<GatewayMessage>)
 /// Says who this node is and hears who the other is. Whether they work together.
 async fn hello(node: &Arc<Node>, link: &Link, gateway: &ActorRef<GatewayMessage>) -> bool {
     let hello = node.envelope(Body::Hello(node.me(), node.beat()));
+    let asked = Instant::now();
     match gateway::ask(gateway, hello, HELLO_TIMEOUT).await {
         // The connection says who is there; a hello that says otherwise is another's.
         Ok(Answer::Welcome(hello, _) | Answer::Refused(hello, _)) if hello.id != link.peer => {
@@ -79,9 +91,8 @@ async fn hello(node: &Arc<Node>, link: &Link, gateway: &ActorRef<GatewayMessage>
             false
         }
         Ok(Answer::Welcome(hello, beat)) => {
-            let judged = node.note(|book| {
-                book.judge(&hello).inspect(|()| book.welcome(link.id, &hello, &beat, Instant::now()))
-            });
+            let judged = node
+                .note(|book| book.judge(&hello).inspect(|()| book.welcome(link.id, &hello, &beat, asked)));
             if let Err(why) = judged {
                 node.refuse(&hello, &why);
                 return false;

@@ -42,6 +42,7 @@ pub(super) fn check(config: &Config, source: &dyn Fn(&str) -> String) -> Vec<Con
     cluster(config, &mut checks);
     auth(config, &mut checks);
     if checks.wrong.is_empty() {
+        sharing(config, &mut checks);
         exposure(config, &mut checks);
     }
     checks.wrong
@@ -207,6 +208,16 @@ fn durability(config: &Config, checks: &mut Checks<'_>) {
         "ledger.durability",
         "\"full\" with PostgreSQL, whose own settings say what a commit survives",
         "\"relaxed\"",
+    );
+}
+
+/// Nodes that work together share a ledger.
+fn sharing(config: &Config, checks: &mut Checks<'_>) {
+    checks.expect(
+        config.cluster.listen.is_empty() || !config.ledger.is_embedded(),
+        "ledger.url",
+        "a PostgreSQL that all nodes share, since cluster.listen is set",
+        "the embedded ledger, which is one node's",
     );
 }
 

@@ -104,7 +104,9 @@ fn variable(key: &str) -> String {
 /// What a key is not legal without.
 fn companions(key: &str) -> Vec<(String, &'static str)> {
     let needs: &[&str] = match key {
-        "cluster.peers" => &["cluster.listen"],
+        // Whoever has peers shares a ledger with them.
+        "cluster.listen" => &["ledger.url"],
+        "cluster.peers" => &["cluster.listen", "ledger.url"],
         "cluster.tls_ca" | "cluster.tls_cert" | "cluster.tls_key" => {
             &["cluster.tls_ca", "cluster.tls_cert", "cluster.tls_key"]
         }
@@ -211,6 +213,11 @@ fn a_cluster_is_private_or_secret() {
             "[cluster]\nlisten = \"0.0.0.0:7400\"\ntls_ca = \"a\"\ntls_cert = \"b\"\ntls_key = \"c\"",
             "default: cluster.peer_url: expected the address that peers dial, where cluster.listen is 0.0.0.0:7400, \
              found nothing",
+        ),
+        (
+            "[cluster]\nlisten = \"127.0.0.1:7400\"",
+            "default: ledger.url: expected a PostgreSQL that all nodes share, since cluster.listen is set, found the \
+             embedded ledger, which is one node's",
         ),
         (
             "[rebalance]\nat_once = 0",

@@ -147,6 +147,7 @@ fn settings(config: &Config, metrics: PeerMetrics) -> Result<ControlSettings, St
         tls: tls.transpose().map_err(|error| error.to_string())?,
         me,
         status: Status { draining: false, ledger: Reach::Reaches, shards: vec![(1, config.id)] },
+        lease_renew: Duration::from_millis(1_500),
         metrics,
     })
 }

@@ -3,16 +3,15 @@
 //! the audit is clean.
 
 use std::cell::Cell;
+use std::time::Duration;
 
-use self::crowd::{Crowd, SEATS};
-use crate::support::{Place, Ran, Server, hotseat, request, until};
+use crate::support::crowd::{Crowd, SEATS, Visit};
+use crate::support::{Place, Ran, Server, hotseat, run_on, until};
 
 mod clock;
-mod crowd;
 mod disk;
 mod ledger;
 mod mirror;
-mod viewer;
 
 /// Leases that run out within a test, clients that are told soon, and buyers who may buy on.
 const QUICK: [(&str, &str); 6] = [
@@ -57,7 +56,14 @@ impl Scene {
         let mut server = self.start();
         self.place.import_hall(SEATS);
         server.until(|server| server.get("/api/v1/options/1/seats").status == 200);
-        let crowd = Crowd::come(&server);
+        let crowd = Crowd::come(Visit {
+            apis: vec![server.api.clone()],
+            options: vec![1],
+            token: &|user, role| token(&self.place, user, role),
+            // Longer than any fault: whoever is not answered has found nobody.
+            patience: Duration::from_secs(30),
+            pause: Duration::from_millis(3),
+        });
         crowd.until_held(50);
         (server, crowd)
     }
@@ -76,29 +82,19 @@ impl Scene {
     fn close(&self, server: Server, crowd: Crowd) {
         crowd.until_held(50);
         self.audit();
-        let left = crowd.leave(&server);
-        assert!(left.held >= 100);
+        let left = crowd.leave();
+        assert!(left.held.len() >= 100);
         // Otherwise the server knows what has changed since.
         assert!(left.snapshots < self.fresh.get(), "{} snapshots", left.snapshots);
-        until(|| warnings(&server).is_empty());
+        until(|| server.warnings().is_empty());
         self.audit();
         server.stop();
         self.audit();
     }
 }
 
-/// The warnings of a server that is ready.
-#[track_caller]
-fn warnings(server: &Server) -> String {
-    let ready = request("GET", &format!("{}/readyz", server.ops), &[], None).unwrap();
-    assert_eq!(ready.status, 200, "{ready:?}");
-    ready.json()["warnings"].to_string().trim_matches(['[', ']']).to_owned()
-}
-
-/// A metric's value.
-fn metric(server: &Server, name: &str) -> f64 {
-    let page = request("GET", &format!("{}/metrics", server.ops), &[], None).unwrap();
-    let page = String::from_utf8(page.body).unwrap();
-    let line = page.lines().find_map(|line| line.strip_prefix(&format!("hotseat_{name} ")));
-    line.unwrap_or_else(|| panic!("no {name} in\n{page}")).parse().unwrap()
+/// Signed with the key of a data directory.
+fn token(place: &Place, user: u64, role: &str) -> String {
+    let user = user.to_string();
+    run_on(&place.data, &["token", "--role", role, "--user", &user]).success().trim().to_owned()
 }

@@ -9,6 +9,10 @@
 //! another way, an acquire of an expired lease, the old owner may have decided many things since the copy
 //! was made. So a node that wants to acquire the shard drops the state first ([`Notice::Acquiring`]), and a
 //! node that has an acquire on its way, whose answer it does not know, declines the move.
+//!
+//! **An old owner that dies says nothing more**, and somebody else may take the shard from it. Once the ledger names
+//! another owner in a later epoch ([`Notice::Elsewhere`]) the hand-over can no longer happen, and commands
+//! must not wait here for it.
 
 use super::{Answer, Attempt, Patience};
 use crate::ids::Epoch;
@@ -48,6 +52,8 @@ pub enum Dropped {
     Resumed,
     /// This node will get the shard in another way, and then from the ledger.
     Acquired,
+    /// Another node got it.
+    Elsewhere,
 }
 
 /// What the machine is told.
@@ -64,6 +70,8 @@ pub enum Notice<S> {
     Renewed(Answer),
     /// This node is about to acquire the shard.
     Acquiring,
+    /// The ledger says that another node has it, in this epoch.
+    Elsewhere(Epoch),
 }
 
 /// What the shell does next.
@@ -148,6 +156,9 @@ impl<S> Arrival<S> {
                 self.arrived = Arrived::Dropped(Dropped::Resumed);
             }
             (_, Notice::Acquiring) => self.drop_state(Dropped::Acquired, steps),
+            (_, Notice::Elsewhere(epoch)) if epoch > self.attempt.epoch => {
+                self.drop_state(Dropped::Elsewhere, steps);
+            }
             _ => {}
         }
     }
@@ -194,7 +205,7 @@ mod tests {
 
     #[test]
     fn it_serves_what_it_holds_when_the_ledger_says_so() {
-        use Notice::{Acquiring, HandedOver, Renewed, Resumed, State, Warm};
+        use Notice::{Acquiring, Elsewhere, HandedOver, Renewed, Resumed, State, Warm};
         let (state, next) = (State(ATTEMPT, 5), Epoch(8));
         let (ready, holding) = (Step::TellReady, Step::TellHolding);
         check("warm", &[Warm], &Arrived::Waiting, std::slice::from_ref(&ready));
@@ -216,9 +227,14 @@ mod tests {
         let resumed = [Warm, state.clone(), Resumed(ATTEMPT), Renewed(Answer::Row)];
         let dropped = Arrived::Dropped(Dropped::Resumed);
         check("resumed", &resumed, &dropped, &[ready.clone(), holding.clone()]);
-        let acquired = [Warm, state, Acquiring, Renewed(Answer::Row)];
+        let acquired = [Warm, state.clone(), Acquiring, Renewed(Answer::Row)];
         let dropped = Arrived::Dropped(Dropped::Acquired);
-        check("acquired", &acquired, &dropped, &[ready, holding, Step::TellDeclined]);
+        let declined = [ready, holding, Step::TellDeclined];
+        check("acquired", &acquired, &dropped, &declined);
+        let old = [Warm, state.clone(), Elsewhere(ATTEMPT.epoch)];
+        check("still the old owner's", &old, &Arrived::Holding(5), &declined[..2]);
+        let taken = [Warm, state, Elsewhere(next), Renewed(Answer::Row)];
+        check("taken from the old owner", &taken, &Arrived::Dropped(Dropped::Elsewhere), &declined);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //!
 //! A report is as old as the *question* it answers, not as its arrival: a message that lay in a queue for
 //! ten seconds says nothing about now. So nodes ask each other and count from the asking, as leases do.
-//! "The ledger is back" needs no question: it may be pushed, and can only end the exception sooner.
+//! "The ledger is back" needs no question: it may be pushed, and only keeps the exception from going on.
 //!
 //! Why a report that is true when given stays good for a renew interval although the node that gave it may
 //! reach the ledger a moment later: that node must then see a whole ttl of heartbeats succeed before it may

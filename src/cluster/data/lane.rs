@@ -24,6 +24,9 @@ const UNDER_WAY: usize = 16_384;
 /// Messages that are written together at most.
 const TOGETHER: usize = 512;
 
+/// How long an owner may take to open its end.
+const OPEN: Duration = Duration::from_secs(1);
+
 /// How long nothing is tried after an owner could not be reached: what comes meanwhile is told so at once.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -87,12 +90,13 @@ impl Lane {
 
 impl Task {
     async fn run(mut self, mut wants: mpsc::UnboundedReceiver<Wanted>) {
+        let mut is_broken = false;
         while let Some(first) = wants.recv().await {
-            let (chunks, body) = Chunks::channel();
-            let opened = post(&self.peer_url, self.tls.as_ref(), super::serve::LANE, body).await;
-            match opened {
-                Ok(response) => {
-                    let ended = self.exchange(first, &mut wants, chunks, response.into_body()).await;
+            let mut gathered = vec![first];
+            match self.open(&mut wants, &mut gathered, is_broken).await {
+                Ok((chunks, answers)) => {
+                    is_broken = false;
+                    let ended = self.exchange(gathered, &mut wants, chunks, answers).await;
                     if let Err(error) = ended {
                         tracing::debug!(%error, peer = self.peer_url, "a lane broke");
                     }
@@ -100,7 +104,8 @@ impl Task {
                 }
                 Err(error) => {
                     tracing::debug!(%error, peer = self.peer_url, "a peer could not be reached");
-                    self.refuse(first);
+                    is_broken = true;
+                    gathered.drain(..).for_each(|wanted| self.refuse(wanted));
                     let until = Instant::now() + PAUSE;
                     while let Ok(Some(wanted)) = tokio::time::timeout_at(until, wants.recv()).await {
                         self.refuse(wanted);
@@ -110,16 +115,43 @@ impl Task {
         }
     }
 
+    /// Opens the lane. Where that has just failed nobody waits for it: what comes is told so at once, since a command
+    /// that waits here until its client gives up cannot be told from one that was sent.
+    async fn open(
+        &self,
+        wants: &mut mpsc::UnboundedReceiver<Wanted>,
+        gathered: &mut Vec<Wanted>,
+        is_broken: bool,
+    ) -> io::Result<(mpsc::Sender<Bytes>, Incoming)> {
+        let (chunks, body) = Chunks::channel();
+        let opening = post(&self.peer_url, self.tls.as_ref(), super::serve::LANE, body);
+        let mut opening = std::pin::pin!(tokio::time::timeout(OPEN, opening));
+        if is_broken {
+            gathered.drain(..).for_each(|wanted| self.refuse(wanted));
+        }
+        loop {
+            tokio::select! {
+                opened = &mut opening => {
+                    let late = || io::Error::new(io::ErrorKind::TimedOut, "it did not answer in time");
+                    return Ok((chunks, opened.map_err(|_| late())??.into_body()));
+                }
+                Some(wanted) = wants.recv() => match is_broken {
+                    true => self.refuse(wanted),
+                    false => gathered.push(wanted),
+                },
+            }
+        }
+    }
+
     /// Until one side ends, or the lane has nobody left who might use it.
     async fn exchange(
         &mut self,
-        first: Wanted,
+        mut gathered: Vec<Wanted>,
         wants: &mut mpsc::UnboundedReceiver<Wanted>,
         chunks: mpsc::Sender<Bytes>,
         mut answers: Incoming,
     ) -> io::Result<()> {
         let mut frames = Frames::default();
-        let mut gathered = vec![first];
         loop {
             if !gathered.is_empty() {
                 let bytes = self.write(gathered.drain(..));

@@ -24,7 +24,7 @@ fn state(book: &Book, id: u128) -> Option<State> {
 fn three_unanswered_beats_are_silence_and_a_sign_of_life_starts_anew() {
     let (mut book, at) = book();
     assert!(!book.missed(1, at(1_000)) && !book.missed(1, at(2_000)));
-    book.heard(2, &beat(1), at(2_100));
+    book.heard(2, &beat(1), None, at(2_100));
     assert!(!book.missed(1, at(3_000)) && !book.missed(1, at(4_000)));
     assert_eq!(state(&book, 2), Some(State::Up));
     assert!(book.missed(1, at(5_000)));
@@ -82,12 +82,15 @@ fn who_said_goodbye_has_left() {
 fn the_news_is_not_undone_by_an_older_answer() {
     let (mut book, at) = book();
     let away = Beat { ledger_away: Some(250), draining: true, ..beat(5) };
-    book.heard(2, &away, at(1_000));
-    book.heard(2, &beat(4), at(1_001));
+    assert!(book.heard(2, &away, Some(at(980)), at(1_000)));
+    assert!(!book.heard(2, &beat(4), Some(at(990)), at(1_001)));
     let member = book.members().peers.remove(0);
     assert_eq!(member.ledger, Reach::Away { since: at(750) });
-    assert_eq!((member.draining, member.shards, member.seen), (true, vec![(3, 5)], at(1_000)));
-    book.heard(2, &beat(6), at(1_002));
+    assert_eq!((member.draining, member.shards, member.seen), (true, vec![(3, 5)], at(980)));
+    // It is known, and what comes by itself may be old.
+    assert!(!book.heard(2, &away, None, at(9_000)));
+    assert_eq!(book.members().peers[0].seen, at(980));
+    assert!(!book.heard(2, &beat(6), None, at(9_002)));
     assert_eq!(book.members().peers[0].ledger, Reach::Reaches);
 }
 
@@ -153,7 +156,7 @@ fn a_refusal_is_news_once_and_ends_with_a_welcome() {
     assert!(!book.refuse(&hello("c", 3), "no", at(5_000)));
     assert!(book.refuse(&hello("c", 3), "never", at(5_000)));
     assert_eq!(state(&book, 3), Some(State::Refused("never".to_owned())));
-    book.heard(3, &beat(1), at(5_001));
+    book.heard(3, &beat(1), None, at(5_001));
     assert_eq!(state(&book, 3), Some(State::Refused("never".to_owned())), "it is not listened to");
     book.welcome(7, &hello("c", 3), &beat(1), at(6_000));
     assert_eq!(state(&book, 3), Some(State::Up));

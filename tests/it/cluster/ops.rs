@@ -3,17 +3,16 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use servers::Postgres;
 
-use super::{Cluster, clicking, select, shards, token};
+use super::nodes::{Cluster, shards};
+use super::{clicking, select};
 use crate::support::{Server, request, until};
 use crate::ws::client::Ws;
 
 /// Three nodes of which the first has everything: nobody evens that out by himself for a while.
 fn uneven() -> (Cluster, [Server; 3]) {
-    let cluster = Cluster { rebalance: "10m", ..Cluster::new() };
-    let first = cluster.start(0, &["--demo"]);
-    let servers = [first, cluster.start(1, &[]), cluster.start(2, &[])];
+    let cluster = Cluster::new(&[("HOTSEAT_REBALANCE_INTERVAL", "10m"), ("HOTSEAT_CLUSTER_SHARDS", "8")]);
+    let servers = [cluster.start(0), cluster.start(1), cluster.start(2)];
     assert_eq!(servers.each_ref().map(shards), [8, 0, 0]);
     (cluster, servers)
 }
@@ -32,10 +31,14 @@ fn owners(server: &Server) -> Vec<String> {
     list(server, "shards").iter().map(|shard| shard["node"].as_str().unwrap().to_owned()).collect()
 }
 
+fn user(cluster: &Cluster, user: u64) -> String {
+    cluster.token(user, "USER", &[])
+}
+
 /// One buyer for each option, through a node that need not own it. What they hold.
-fn sell(servers: &[Server; 3], key: &str, first_seat: u32) -> Vec<String> {
+fn sell(cluster: &Cluster, servers: &[Server; 3]) -> Vec<String> {
     let buy = |(option, server): (u32, &Server)| {
-        let held = server.hold(option, &[first_seat, first_seat + 1], &token(option.into()), key);
+        let held = server.hold(option, &[0, 1], &user(cluster, option.into()), "a");
         assert_eq!(held.status, 201, "{}", held.json());
         held.json()["reservationId"].as_str().unwrap().to_owned()
     };
@@ -48,10 +51,10 @@ fn owner_of(server: &Server, option: u32) -> String {
 }
 
 /// Whoever answers, it is the owner of what the answer is about that is named.
-fn everybody_names_the_owner(servers: &[Server; 3], option: u32, reservation: &str) {
+fn everybody_names_the_owner(cluster: &Cluster, servers: &[Server; 3], option: u32, reservation: &str) {
     let owner = format!("Hotseat-Owner: {}", owner_of(&servers[0], option));
     assert!(servers.iter().any(|server| owner.ends_with(&server.api)), "{owner}");
-    let bearer = format!("Bearer {}", token(option.into()));
+    let bearer = format!("Bearer {}", user(cluster, option.into()));
     for server in servers {
         let paths = [
             format!("options/{option}/seats?since=0.0"),
@@ -69,7 +72,7 @@ fn everybody_names_the_owner(servers: &[Server; 3], option: u32, reservation: &s
 #[test]
 fn shards_are_spread_moved_and_drained_from_any_node() {
     let (cluster, servers) = uneven();
-    let buyers = clicking(&servers[2], token(9));
+    let buyers = clicking(&servers[2], user(&cluster, 9));
 
     // The plan first, then the moves: none of the shards is the asked node's own.
     let plan = cluster.run(1, &["shards", "rebalance", "--dry-run"]).success();
@@ -115,18 +118,18 @@ fn shards_are_spread_moved_and_drained_from_any_node() {
 
     assert!(buyers.join().unwrap() > 20);
     servers.into_iter().for_each(Server::stop);
-    cluster.audit();
+    cluster.audit(0);
 }
 
 #[test]
 fn audits_and_resyncs_reach_every_shard_from_any_node() {
     let (cluster, servers) = uneven();
     cluster.run(1, &["shards", "rebalance"]).success();
-    let held = sell(&servers, "a", 0);
-    until(|| select(&servers[1], &token(20), 9) == 201);
+    let held = sell(&cluster, &servers);
+    until(|| select(&servers[1], &user(&cluster, 20), 9) == 201);
 
     for (option, id) in (1..).zip(&held) {
-        everybody_names_the_owner(&servers, option, id);
+        everybody_names_the_owner(&cluster, &servers, option, id);
     }
 
     // An audit beside any node compares every shard's memory and mirror.
@@ -138,10 +141,9 @@ fn audits_and_resyncs_reach_every_shard_from_any_node() {
     }
 
     // Somebody writes into the tables: each node would find it, wherever the shard is.
-    let database = cluster.url.rsplit_once('/').unwrap().1;
     let tamper = |id: &str| {
         let set = "UPDATE reservations SET status = 3, version = 2";
-        Postgres::shared().sql(database, &format!("{set} WHERE reservation_id = '{id}' RETURNING version"))
+        cluster.sql(&format!("{set} WHERE reservation_id = '{id}' RETURNING version"))
     };
     assert_eq!(tamper(&held[0]), "2");
     assert_eq!(tamper(&held[1]), "2");
@@ -176,18 +178,22 @@ fn audits_and_resyncs_reach_every_shard_from_any_node() {
     // What cannot be rebuilt is named, and the others are.
     let option =
         "UPDATE reservation_seats SET seat_no = seat_no + 1000000 WHERE option_id = 1 RETURNING option_id";
-    assert_eq!(Postgres::shared().sql(database, option), "1\n1");
+    assert_eq!(cluster.sql(option), "1\n1");
     let all = cluster.run(1, &["resync", "--all"]);
     assert_eq!(all.code, Some(1), "{all:?}");
     assert_eq!(all.out.matches(" could not be rebuilt: ").count(), 1, "{all:?}");
     assert!(all.out.contains(" rebuilt: memory was as the ledger is"), "{all:?}");
-    assert_eq!(select(&servers[0], &token(21), 10), 201, "memory is as it was, and the sale goes on");
+    assert_eq!(
+        select(&servers[0], &user(&cluster, 21), 10),
+        201,
+        "memory is as it was, and the sale goes on"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_hears_on_any_node_what_is_decided_on_another() {
     let (cluster, servers) = uneven();
-    let token = token(7);
+    let token = user(&cluster, 7);
     let mut sockets = Vec::new();
     for server in &servers {
         let mut socket = Ws::with_token(server.api.strip_prefix("http://").unwrap(), &token).await;

@@ -3,9 +3,9 @@
 use std::thread;
 use std::time::Duration;
 
-use super::{Scene, metric, until, warnings};
-use crate::support::Place;
+use super::Scene;
 use crate::support::disk::{Disk, with_mounts};
+use crate::support::{Place, until};
 
 #[test]
 fn a_full_disk_stops_no_clicks_and_forgets_no_holds() {
@@ -16,17 +16,17 @@ fn a_full_disk_stops_no_clicks_and_forgets_no_holds() {
         let (server, crowd) = scene.open();
         for _ in 0..3 {
             disk.fill();
-            until(|| metric(&server, "ledger_up") == 0.0);
+            until(|| server.metric("ledger_up") == 0.0);
             // Longer than the leases live.
             thread::sleep(Duration::from_secs(3));
             crowd.until_clicked(50);
-            assert!(warnings(&server).contains("full"), "{}", warnings(&server));
+            assert!(server.warnings().contains("full"), "{}", server.warnings());
             disk.make_room();
-            until(|| metric(&server, "ledger_up") == 1.0);
+            until(|| server.metric("ledger_up") == 1.0);
             crowd.until_held(20);
         }
         assert_eq!((crowd.refused(), crowd.unanswered()), (Vec::new(), 0));
-        assert!(metric(&server, "ledger_unknown_total") > 0.0, "no commit was under way");
+        assert!(server.metric("ledger_unknown_total") > 0.0, "no commit was under way");
         scene.close(server, crowd);
     });
 }

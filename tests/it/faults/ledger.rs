@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use servers::{Cut, Postgres, Proxy, Redis};
 
-use super::{Scene, metric, until, warnings};
-use crate::support::{Place, Server};
+use super::Scene;
+use crate::support::crowd::Crowd;
+use crate::support::{Place, Server, until};
 
 /// Longer than the leases of these tests live.
 const LONG: Duration = Duration::from_secs(3);
@@ -15,17 +16,17 @@ const LONG: Duration = Duration::from_secs(3);
 const A_BATCH: usize = 800;
 
 /// What must hold while the ledger is away, and for how long it is looked at.
-fn goes_on_without(server: &Server, crowd: &super::Crowd, long: Duration) {
-    until(|| metric(server, "ledger_up") == 0.0);
+fn goes_on_without(server: &Server, crowd: &Crowd, long: Duration) {
+    until(|| server.metric("ledger_up") == 0.0);
     thread::sleep(long);
     crowd.until_clicked(50);
-    let warned = warnings(server);
+    let warned = server.warnings();
     assert!(warned.contains("the ledger has not answered for"), "{warned}");
     assert!(warned.contains("clicks go on, holds wait for it"), "{warned}");
 }
 
-fn comes_back(server: &Server, crowd: &super::Crowd) {
-    until(|| metric(server, "ledger_up") == 1.0);
+fn comes_back(server: &Server, crowd: &Crowd) {
+    until(|| server.metric("ledger_up") == 1.0);
     crowd.until_held(30);
 }
 
@@ -42,7 +43,7 @@ fn postgres_stopped_in_the_middle_and_started_again() {
         comes_back(&server, &crowd);
     }
     assert_eq!((crowd.refused(), crowd.unanswered()), (Vec::new(), 0));
-    assert_eq!(metric(&server, "shard_halts_total"), 0.0);
+    assert_eq!(server.metric("shard_halts_total"), 0.0);
     scene.close(server, crowd);
 }
 
@@ -73,7 +74,7 @@ fn connections_cut_in_mid_commit() {
         until(|| proxy.cuts() > before);
         crowd.until_held(10);
     }
-    assert!(metric(&server, "ledger_unknown_total") >= 10.0, "the cuts were not in mid-commit");
+    assert!(server.metric("ledger_unknown_total") >= 10.0, "the cuts were not in mid-commit");
     // All at once, and then nobody is let in.
     proxy.cut();
     crowd.until_held(10);
@@ -88,7 +89,7 @@ fn connections_cut_in_mid_commit() {
     proxy.pass();
     comes_back(&server, &crowd);
     assert_eq!((crowd.refused(), crowd.unanswered()), (Vec::new(), 0));
-    assert_eq!(metric(&server, "shard_halts_total"), 0.0);
+    assert_eq!(server.metric("shard_halts_total"), 0.0);
     scene.close(server, crowd);
 }
 
@@ -103,11 +104,11 @@ fn postgres_and_redis_away_at_once() {
     redis.kill();
     postgres.stop_immediate();
     goes_on_without(&server, &crowd, LONG);
-    assert!(warnings(&server).contains("soft locks are not mirrored"));
+    assert!(server.warnings().contains("soft locks are not mirrored"));
     postgres.start_again();
     redis.restart();
     comes_back(&server, &crowd);
-    until(|| metric(&server, "mirror_up") == 1.0);
+    until(|| server.metric("mirror_up") == 1.0);
     assert_eq!((crowd.refused(), crowd.unanswered()), (Vec::new(), 0));
     scene.close(server, crowd);
 }
@@ -122,7 +123,7 @@ fn hotseat_killed_again_and_again_on_postgres_and_redis() {
     for _ in 0..4 {
         server.kill();
         server = scene.start();
-        crowd.follow(&server);
+        crowd.follow(vec![server.api.clone()]);
         scene.audit();
         crowd.until_held(50);
     }

@@ -8,8 +8,8 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use servers::Redis;
 
-use super::{Scene, metric, until, warnings};
-use crate::support::{Place, Server, request};
+use super::Scene;
+use crate::support::{Place, Server, request, until};
 
 /// Soft locks that outlive a test.
 const PATIENT: (&str, &str) = ("HOTSEAT_SELECT_TTL", "2m");
@@ -62,8 +62,8 @@ fn redis_killed_flushed_and_hanging_stops_nothing() {
     for (number, (fault, begin, end)) in (1..).zip(faults) {
         begin(&mut redis);
         if fault != "flushed" {
-            until(|| metric(&server, "mirror_up") == 0.0);
-            let warned = warnings(&server);
+            until(|| server.metric("mirror_up") == 0.0);
+            let warned = server.warnings();
             assert!(warned.contains("soft locks are not mirrored"), "{fault}: {warned}");
         }
         crowd.until_clicked(100);
@@ -72,10 +72,10 @@ fn redis_killed_flushed_and_hanging_stops_nothing() {
         end(&mut redis);
         // What was selected before and what was selected meanwhile.
         until(|| sitters.iter().all(|sitter| sitter.is_mirrored(&redis)));
-        until(|| metric(&server, "mirror_up") == 1.0);
+        until(|| server.metric("mirror_up") == 1.0);
         assert_eq!((crowd.refused(), crowd.unanswered()), (Vec::new(), 0), "{fault}");
     }
-    assert_eq!(metric(&server, "shard_halts_total"), 0.0);
+    assert_eq!(server.metric("shard_halts_total"), 0.0);
     scene.close(server, crowd);
 }
 
@@ -122,7 +122,7 @@ fn a_kill_9_forgets_only_the_soft_locks_of_the_last_moment() {
     let count = || clicked.lock().unwrap().len();
     until(|| count() >= 100);
     let known = count();
-    until(|| metric(&server, "mirror_backlog") == 0.0);
+    until(|| server.metric("mirror_backlog") == 0.0);
     until(|| count() >= known + 20);
     server.kill();
     is_over.store(true, Ordering::Relaxed);

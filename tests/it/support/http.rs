@@ -31,11 +31,28 @@ impl Answer {
     }
 }
 
+/// How long an answer is waited for, where nobody says otherwise.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Sends one request to `http://host:port`.
 ///
 /// # Errors
 /// The connection was refused, reset, or closed before a whole answer.
 pub fn request(
+    method: &str,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: Option<&Value>,
+) -> io::Result<Answer> {
+    request_within(PATIENCE, method, url, headers, body)
+}
+
+/// The same by somebody who waits so long for each part of the answer.
+///
+/// # Errors
+/// As [`request`], and nothing came in time.
+pub fn request_within(
+    patience: Duration,
     method: &str,
     url: &str,
     headers: &[(&str, &str)],
@@ -55,7 +72,7 @@ pub fn request(
     text.push_str(&body);
 
     let mut stream = TcpStream::connect(host)?;
-    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    stream.set_read_timeout(Some(patience))?;
     stream.write_all(text.as_bytes())?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;

@@ -1,8 +1,11 @@
 //! Starts the real binary on free ports with a data directory of its own, and talks to it as a stranger would.
 
+pub mod crowd;
 pub mod disk;
 pub mod http;
 pub mod server;
+pub mod viewer;
+pub mod wrong_clock;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -7,9 +7,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::http::request_within;
 use super::{Answer, hotseat, request, run_on};
 
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Lines of its log that a failed test shows.
+const LAST: usize = 40;
 
 /// Killed when dropped.
 pub struct Server {
@@ -52,7 +56,8 @@ impl Server {
         server
     }
 
-    fn listening(data: &Path, args: &[&str], environment: &[(&str, &str)]) -> Self {
+    /// Starts with an environment and these arguments alone, and waits until it listens.
+    pub fn listening(data: &Path, args: &[&str], environment: &[(&str, &str)]) -> Self {
         let log = data.with_extension("log");
         let out = data.with_extension("out");
         let append = |path| std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
@@ -158,6 +163,11 @@ impl Server {
 
     /// Ends it as a power cut would, but for the disk.
     pub fn kill(mut self) {
+        self.die();
+    }
+
+    /// The same of one whose place stays.
+    pub fn die(&mut self) {
         self.signal("KILL");
         self.ended(Duration::from_secs(15));
     }
@@ -166,6 +176,22 @@ impl Server {
     pub fn token(&self, user: u64) -> String {
         let user = user.to_string();
         run_on(&self.data, &["token", "--role", "USER", "--user", &user]).success().trim().to_owned()
+    }
+
+    /// A metric's value.
+    pub fn metric(&self, name: &str) -> f64 {
+        let page = request("GET", &format!("{}/metrics", self.ops), &[], None).unwrap();
+        let page = String::from_utf8(page.body).unwrap();
+        let line = page.lines().find_map(|line| line.strip_prefix(&format!("hotseat_{name} ")));
+        line.unwrap_or_else(|| panic!("no {name} in\n{page}")).parse().unwrap()
+    }
+
+    /// The warnings of a server that is ready.
+    #[track_caller]
+    pub fn warnings(&self) -> String {
+        let ready = request("GET", &format!("{}/readyz", self.ops), &[], None).unwrap();
+        assert_eq!(ready.status, 200, "{ready:?}");
+        ready.json()["warnings"].to_string().trim_matches(['[', ']']).to_owned()
     }
 
     pub fn get(&self, path: &str) -> Answer {
@@ -187,6 +213,12 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if thread::panicking() {
+            let log = self.log();
+            let from = log.len()
+                - log.lines().rev().take(LAST).map(|line| line.len() + 1).sum::<usize>().min(log.len());
+            eprintln!("the last that {} said:\n{}", self.data.display(), &log[from..]);
+        }
         // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -198,7 +230,22 @@ impl Drop for Server {
 /// # Errors
 /// As [`request`].
 pub fn post(api: &str, path: &str, token: &str, key: &str, body: Option<&Value>) -> std::io::Result<Answer> {
+    post_within(Duration::from_secs(30), api, path, token, key, body)
+}
+
+/// The same by somebody who waits so long.
+///
+/// # Errors
+/// As [`request_within`].
+pub fn post_within(
+    patience: Duration,
+    api: &str,
+    path: &str,
+    token: &str,
+    key: &str,
+    body: Option<&Value>,
+) -> std::io::Result<Answer> {
     let bearer = format!("Bearer {token}");
     let headers = [("Authorization", bearer.as_str()), ("Idempotency-Key", key)];
-    request("POST", &format!("{api}{path}"), &headers, body)
+    request_within(patience, "POST", &format!("{api}{path}"), &headers, body)
 }

@@ -15,5 +15,5 @@ pub use self::nginx::Nginx;
 pub use self::pooler::Pooler;
 pub use self::postgres::Postgres;
 pub use self::process::{Process, find_binary, free_port};
-pub use self::proxy::{Cut, Proxy};
+pub use self::proxy::{Cut, Proxy, Side};
 pub use self::redis::{Redis, RedisCluster, RedisSentinels};

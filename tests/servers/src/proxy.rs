@@ -39,8 +39,8 @@ struct State {
     /// Takes connections; `None` while they are refused.
     listener: Option<JoinHandle<()>>,
     connections: Vec<Arc<Connection>>,
-    /// Nothing passes, and nobody is told.
-    hangs: bool,
+    /// What comes from these does not pass, and nobody is told.
+    muted: Vec<Side>,
     /// Before whatever passes.
     delay: Duration,
     /// The cut of the next request that has at least so many bytes.
@@ -57,8 +57,10 @@ struct Connection {
     answer_is_lost: AtomicBool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum From {
+/// An end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Who connects to the proxy.
     Client,
     Server,
 }
@@ -84,13 +86,20 @@ impl Proxy {
 
     /// From now on nothing passes, in neither direction, and nobody is told. Connections are still taken.
     pub fn hang(&self) {
-        self.shared.state().hangs = true;
+        self.shared.state().muted = vec![Side::Client, Side::Server];
+    }
+
+    /// The same in one direction only: what comes from that side.
+    pub fn mute(&self, side: Side) {
+        self.shared.state().muted = vec![side];
+        // The other side may have been muted before.
+        self.shared.changed.notify_all();
     }
 
     /// Ends every fault that lasts.
     pub fn pass(&self) {
         let mut state = self.shared.state();
-        (state.hangs, state.delay) = (false, Duration::ZERO);
+        (state.muted, state.delay) = (Vec::new(), Duration::ZERO);
         let refuses = state.listener.is_none();
         drop(state);
         self.shared.changed.notify_all();
@@ -173,7 +182,7 @@ impl Shared {
             answer_is_lost: AtomicBool::new(false),
         });
         self.state().connections.push(connection.clone());
-        for (from, source) in [(From::Client, from_client), (From::Server, from_server)] {
+        for (from, source) in [(Side::Client, from_client), (Side::Server, from_server)] {
             let (shared, connection) = (self.clone(), connection.clone());
             thread::spawn(move || {
                 // However it ends, both ends learn it.
@@ -185,23 +194,24 @@ impl Shared {
         Ok(())
     }
 
-    fn pump(&self, from: From, mut source: TcpStream, connection: &Connection) -> io::Result<()> {
+    fn pump(&self, from: Side, mut source: TcpStream, connection: &Connection) -> io::Result<()> {
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let bytes = source.read(&mut buffer)?;
-            if bytes == 0 || !self.is_let_through() {
+            // Its end as well is heard only once something passes.
+            if !self.is_let_through(from) || bytes == 0 {
                 return Ok(());
             }
             let chunk = &buffer[..bytes];
             match from {
-                From::Server => {
+                Side::Server => {
                     if connection.answer_is_lost.load(Ordering::SeqCst) {
                         return Ok(());
                     }
                     connection.request.store(0, Ordering::SeqCst);
                     (&connection.client).write_all(chunk)?;
                 }
-                From::Client => match self.cut_of(connection, bytes) {
+                Side::Client => match self.cut_of(connection, bytes) {
                     None => (&connection.server).write_all(chunk)?,
                     Some(cut) => {
                         // Before the request arrives: the answer may be here before this thread goes on.
@@ -227,8 +237,9 @@ impl Shared {
     }
 
     /// Waits as long as the faults say; `false` when the proxy has ended meanwhile.
-    fn is_let_through(&self) -> bool {
-        let state = self.changed.wait_while(self.state(), |state| state.hangs && !state.ended);
+    fn is_let_through(&self, from: Side) -> bool {
+        let is_held = |state: &mut State| state.muted.contains(&from) && !state.ended;
+        let state = self.changed.wait_while(self.state(), is_held);
         let state = state.unwrap_or_else(PoisonError::into_inner);
         let (delay, ended) = (state.delay, state.ended);
         drop(state);
@@ -315,7 +326,7 @@ mod tests {
 
     #[test]
     fn a_fault_that_lasts_ends() {
-        let (port, _) = server();
+        let (port, lines) = server();
         let proxy = Proxy::start(port);
         let stream = connect(&proxy).unwrap();
         assert!(ask(&stream, b"\n"));
@@ -326,6 +337,18 @@ mod tests {
         assert!(!asked.is_finished());
         proxy.pass();
         assert!(asked.join().unwrap());
+
+        for (side, arrived) in [(Side::Client, 0), (Side::Server, 1)] {
+            let before = lines.load(Ordering::SeqCst);
+            proxy.mute(side);
+            let waiting = stream.try_clone().unwrap();
+            let asked = thread::spawn(move || ask(&waiting, b"\n"));
+            thread::sleep(Duration::from_millis(200));
+            assert!(!asked.is_finished(), "{side:?}");
+            assert_eq!(lines.load(Ordering::SeqCst), before + arrived, "{side:?}");
+            proxy.pass();
+            assert!(asked.join().unwrap(), "{side:?}");
+        }
 
         proxy.delay(Duration::from_millis(50));
         let started = std::time::Instant::now();

@@ -7,13 +7,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
+use super::PATIENCE;
 use super::crowd::Shared;
-use crate::support::{PATIENCE, Server, request};
 
 const PAUSE: Duration = Duration::from_millis(30);
 
 /// The hall as the viewer has it.
 pub struct View {
+    /// Whom it asks.
+    server: usize,
+    option: u32,
     /// `EPOCH.SEQ`.
     at: String,
     /// By seat, as in the compact map.
@@ -24,8 +27,8 @@ pub struct View {
 
 impl View {
     /// The hall as everybody is told who asks for all of it.
-    fn all(api: &str) -> Option<Self> {
-        let answer = request("GET", &format!("{api}/api/v1/options/1/seats"), &[], None).ok()?;
+    fn all(shared: &Shared, server: usize, option: u32) -> Option<Self> {
+        let answer = shared.request(server, "GET", &format!("/api/v1/options/{option}/seats"), &[]).ok()?;
         let seats = (answer.status == 200).then(|| answer.json())?;
         let state = |seat: &Value| match seat["state"].as_str() {
             Some("AVAILABLE") => 0,
@@ -35,31 +38,33 @@ impl View {
             other => panic!("{other:?}"),
         };
         Some(Self {
+            server,
+            option,
             at: format!("{}.{}", seats["epoch"], seats["seq"]),
             states: seats["seats"].as_array().unwrap().iter().map(state).collect(),
             snapshots: 0,
         })
     }
 
-    /// Watches until everybody leaves.
-    pub fn watch(shared: &Shared) -> Self {
+    /// Watches an option at a server until everybody leaves.
+    pub fn watch(shared: &Shared, server: usize, option: u32) -> Self {
         let mut view = loop {
-            match Self::all(&shared.api()) {
+            match Self::all(shared, server, option) {
                 Some(view) => break view,
                 None => thread::sleep(PAUSE),
             }
         };
         while !shared.is_leaving() {
-            view.poll(&shared.api());
+            view.poll(shared);
             thread::sleep(PAUSE);
         }
         view
     }
 
     /// While nobody answers, what was seen stays as it is.
-    fn poll(&mut self, api: &str) {
-        let url = format!("{api}/api/v1/options/1/seats?since={}", self.at);
-        match request("GET", &url, &[], None) {
+    fn poll(&mut self, shared: &Shared) {
+        let path = format!("/api/v1/options/{}/seats?since={}", self.option, self.at);
+        match shared.request(self.server, "GET", &path, &[]) {
             Ok(answer) if answer.status == 200 => self.apply(&answer.json()),
             _ => {}
         }
@@ -84,16 +89,16 @@ impl View {
     }
 
     /// Everybody has left: soon the same is seen as by who asks for all of it.
-    pub fn must_agree(mut self, server: &Server) {
+    pub fn must_agree(mut self, shared: &Shared) {
         let started = Instant::now();
         loop {
-            self.poll(&server.api);
-            let all = Self::all(&server.api).unwrap();
-            if all.at == self.at {
+            self.poll(shared);
+            let all = Self::all(shared, self.server, self.option);
+            if let Some(all) = all.filter(|all| all.at == self.at) {
                 assert!(all.states == self.states, "the viewer saw another hall at {}", self.at);
                 return;
             }
-            assert!(started.elapsed() < PATIENCE, "{} and {} never meet", all.at, self.at);
+            assert!(started.elapsed() < PATIENCE, "{} is never where the server is", self.at);
             thread::sleep(PAUSE);
         }
     }
