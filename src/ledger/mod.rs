@@ -32,6 +32,12 @@ pub trait Store: Ledger + Catalogue + Events {
     /// The ledger does not answer, or no server has ever started on it.
     async fn cluster_id(&self) -> Result<Uuid, LedgerError>;
 
+    /// Whether it has a session under the name of a process that owns shards: then that one lives, or did a moment ago.
+    ///
+    /// # Errors
+    /// The ledger does not answer.
+    async fn has_session(&self, owner: u128) -> Result<bool, LedgerError>;
+
     /// Closes the connections. Without it nothing is lost: the next opening does the rest.
     async fn close(&self);
 }

@@ -115,6 +115,10 @@ impl Store for PgLedger {
         self.stored_cluster_id().await
     }
 
+    async fn has_session(&self, owner: u128) -> Result<bool, LedgerError> {
+        self.lists_session(owner).await
+    }
+
     async fn close(&self) {
         for sessions in [&self.writer, &self.renewal, &self.control, &self.readers] {
             sessions.close().await;

@@ -112,6 +112,11 @@ impl Store for SqliteLedger {
         self.stored_cluster_id().await
     }
 
+    /// Whoever holds the lock of the data directory is alone.
+    async fn has_session(&self, owner: u128) -> Result<bool, LedgerError> {
+        Ok(owner == self.options.owner)
+    }
+
     /// Folds the write-ahead log into the database, and gives the directory back.
     async fn close(&self) {
         if let Some(checkpointer) = &self.checkpointer {

@@ -149,6 +149,30 @@ fn three_nodes_sell_as_one_and_survive_each_other() {
     cluster.audit();
 }
 
+/// Somebody listens at one of its ports, so that not all of the evidence is there: its leases have to run out.
+#[test]
+fn a_dead_node_with_an_open_door_is_waited_for() {
+    let cluster = Cluster::new();
+    let mut servers = vec![Some(cluster.start(0, &["--demo"])), Some(cluster.start(1, &[]))];
+    let up = |servers: &[Option<Server>]| servers.iter().flatten().map(shards).collect::<Vec<_>>();
+    until(|| up(&servers) == [4, 4]);
+    let name = owner(servers[0].as_ref().unwrap());
+    let victim = cluster.nodes.iter().position(|node| node.name == name).unwrap();
+    let dead = servers[victim].take().unwrap();
+    let ops = dead.ops.strip_prefix("http://").unwrap().to_owned();
+    dead.kill();
+    let killed = Instant::now();
+    let door = TcpListener::bind(ops).unwrap();
+    let survivor = servers.into_iter().flatten().next().unwrap();
+    let token = token(7);
+    until(|| select(&survivor, &token, 20) == 201);
+    let outage = killed.elapsed();
+    assert!(outage > Duration::from_secs(2), "its leases had more than 3 s left: {outage:?}");
+    drop(door);
+    survivor.stop();
+    cluster.audit();
+}
+
 /// Somebody who keeps a seat by clicking again and again for a while, and is never turned away. How often.
 fn clicking(server: &Server, token: String) -> JoinHandle<u32> {
     let api = server.api.clone();
