@@ -5,6 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=$(realpath "${HOTSEAT_BIN:-target/release/hotseat}")
+unset HOTSEAT_BIN # no setting of hotseat's
 [ -x "$bin" ] || { echo "there is no $bin: cargo build --release, or set HOTSEAT_BIN" >&2; exit 2; }
 pg=$(command -v postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres' | tail -1) || true
 [ -n "$pg" ] || { echo "PostgreSQL is not installed: see tests/install-servers.sh" >&2; exit 2; }
