@@ -163,15 +163,29 @@ impl Leases {
     /// A renewal failed at `now`; this is what the other nodes say. Whether it is news.
     fn ledger_failed(&self, now: Instant, why: String, others: &[Report]) -> bool {
         lock(&self.shared.heartbeats).failed();
-        let mut reach = Reach::new(self.shared.terms.renew, others.len());
-        reach.failed(self.shared.moment(now));
-        for (peer, report) in others.iter().enumerate() {
-            reach.told(peer, report.counted(|at| self.shared.moment(at)));
-        }
-        self.go_on(now, &reach);
+        self.go_on(now, &self.reach(now, others));
         let mut away = lock(&self.shared.away);
         let since = away.as_ref().map_or(now, |away| away.since);
         away.replace(LedgerAway { since, why }).is_none()
+    }
+
+    /// The others have said something, and this node's last renewal failed at `failed`. Between two renewals a lease is
+    /// only prolonged by that: who reaches the ledger again takes nothing for a whole ttl, and this node will know
+    /// before.
+    fn others_said(&self, now: Instant, failed: Instant, others: &[Report]) {
+        let reach = self.reach(failed, others);
+        if reach.clicks_until().is_some() {
+            self.go_on(now, &reach);
+        }
+    }
+
+    fn reach(&self, failed: Instant, others: &[Report]) -> Reach {
+        let mut reach = Reach::new(self.shared.terms.renew, others.len());
+        reach.failed(self.shared.moment(failed));
+        for (peer, report) in others.iter().enumerate() {
+            reach.told(peer, report.counted(|at| self.shared.moment(at)));
+        }
+        reach
     }
 
     /// The ledger answered. Since when it had not.
@@ -224,19 +238,37 @@ impl Renewal {
     pub async fn run(self, settings: LeaseSettings, supervisor: ActorRef<Message>) {
         let LeaseSettings { renew, .. } = settings;
         let patience = PATIENCE.min(renew * 2 / 3);
+        let mut failed = None;
         loop {
             let began = Instant::now();
-            let next = match self.beat(patience, &supervisor).await {
+            let next = match self.listening(failed, self.beat(patience, &supervisor)).await {
                 Ok(()) => {
                     self.answers();
+                    failed = None;
                     began + renew
                 }
                 Err(why) => {
                     self.fails(why);
+                    failed = Some(Instant::now());
                     Instant::now() + renew / 10
                 }
             };
-            tokio::time::sleep_until(next).await;
+            self.listening(failed, tokio::time::sleep_until(next)).await;
+        }
+    }
+
+    /// Does something, and meanwhile hears what the others say, if the last renewal failed: their word is good for
+    /// one renew interval, of which a renewal that hangs and a beat that is on its way take most.
+    async fn listening<T>(&self, failed: Option<Instant>, work: impl Future<Output = T>) -> T {
+        let mut members = self.peers.members();
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                Ok(()) = members.changed(), if failed.is_some() => if let Some(failed) = failed {
+                    self.leases.others_said(Instant::now(), failed, &self.others());
+                },
+            }
         }
     }
 
@@ -376,6 +408,24 @@ mod tests {
         assert_eq!(leases.ledger_answered(settled(2_500)), Some(settled(1_000)));
         assert!(!lease.allows(settled(3_000)));
         assert_eq!((leases.ledger_away(), leases.ledger_answered(settled(3_000))), (None, None));
+    }
+
+    #[test]
+    fn what_others_say_between_two_renewals_counts_at_once() {
+        let leases = Leases::new(LeaseSettings::default());
+        let at = |millis| leases.shared.base + Duration::from_millis(millis);
+        let said = |millis, failed, report| leases.others_said(at(millis), at(failed), &[report]);
+        let lease = leases.granted(A, Epoch(1), at(0));
+        leases.ledger_failed(at(3_900), "no answer".into(), &[Report::Away(at(3_000))]);
+        assert!(lease.allows(at(4_400)) && !lease.allows(at(4_500)));
+        said(4_100, 3_900, Report::Away(at(4_050)));
+        assert!(lease.allows(at(5_300)) && !lease.allows(at(5_400)), "until this node's own word is old");
+        said(4_200, 3_900, Report::Reaches);
+        assert!(lease.allows(at(5_300)), "a renewal will tell");
+        leases.ledger_failed(at(5_000), "no answer".into(), &[Report::Reaches]);
+        assert!(!lease.allows(at(5_100)));
+        said(5_200, 5_000, Report::Away(at(5_200)));
+        assert!(!lease.allows(at(5_300)), "it ran out in a gap");
     }
 
     #[test]

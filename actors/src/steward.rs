@@ -133,19 +133,21 @@ impl Steward {
         if row.is_released {
             return Seen::Free;
         }
+        let owner = members.iter().find(|member| member.owner.id == row.owner.id);
+        let standing = owner.map(|member| member.standing);
         if row.expires_at <= now && row.owner.id != self.me.id {
-            return Seen::Expired;
+            return if standing == Some(Standing::Up) { Seen::Late(row) } else { Seen::Expired };
         }
-        let is_dead =
-            members.iter().any(|member| member.owner.id == row.owner.id && member.standing == Standing::Dead);
-        if is_dead { Seen::Dead(row) } else { Seen::Owned(row) }
+        if standing == Some(Standing::Dead) { Seen::Dead(row) } else { Seen::Owned(row) }
     }
 
     fn show_all(&self, seen: &[Seen<'_>]) {
         for (shard, seen) in (0..).map(ShardId).zip(seen) {
             match seen {
                 Seen::Owned(row) if row.owner.id == self.me.id => {}
-                Seen::Owned(row) => self.show(shard, Some((row.epoch, Arc::new(row.owner.clone())))),
+                Seen::Owned(row) | Seen::Late(row) => {
+                    self.show(shard, Some((row.epoch, Arc::new(row.owner.clone()))))
+                }
                 Seen::Never | Seen::Free | Seen::Expired | Seen::Dead(_) => self.show(shard, None),
             }
         }
@@ -192,8 +194,8 @@ impl Steward {
                     continue;
                 }
                 Seen::Never | Seen::Free => Claim::Free,
-                Seen::Expired if !self.leases.may_acquire(Row::Owned) => continue,
-                Seen::Expired => Claim::Free,
+                Seen::Expired | Seen::Late(_) if !self.leases.may_acquire(Row::Owned) => continue,
+                Seen::Expired | Seen::Late(_) => Claim::Free,
                 Seen::Dead(row) => Claim::FromDead(row.epoch, row.owner.id),
             };
             if adopted.contains(&shard) || memory.is_old_orphan(shard, self.ttl) {
@@ -235,6 +237,9 @@ enum Seen<'a> {
     Never,
     Free,
     Expired,
+    /// It has run out, and its owner is there and may know better: when the ledger comes back, some read before others
+    /// have renewed. Whoever asks the owner is told.
+    Late(&'a LeaseRow),
     Dead(&'a LeaseRow),
     Owned(&'a LeaseRow),
 }
@@ -244,7 +249,7 @@ impl Seen<'_> {
     fn owner(&self) -> Option<&str> {
         match self {
             Seen::Owned(row) => Some(&row.owner.node),
-            Seen::Never | Seen::Free | Seen::Expired | Seen::Dead(_) => None,
+            Seen::Never | Seen::Free | Seen::Expired | Seen::Late(_) | Seen::Dead(_) => None,
         }
     }
 }
