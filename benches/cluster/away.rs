@@ -45,11 +45,12 @@ pub async fn measure() -> Vec<Row> {
     let (mut refused, mut lost) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         cluster.until_even().await;
-        let load = Load::start(&cluster, USERS, RATE).await;
+        let round = u32::try_from(round).expect("few");
+        let load = Load::start(&cluster, round * USERS..(round + 1) * USERS, RATE).await;
         let stop = Arc::new(AtomicBool::new(false));
         let mut buyers = JoinSet::new();
         for buyer in 0..BUYERS {
-            let no = u32::try_from(round).expect("few") * BUYERS + buyer;
+            let no = round * BUYERS + buyer;
             let api = cluster.nodes[no as usize % NODES].api.clone();
             buyers.spawn(buy(api, no, stop.clone()));
         }
@@ -65,17 +66,17 @@ pub async fn measure() -> Vec<Row> {
         let held: usize = bought.iter().map(|one| one.reservations.len()).sum();
         let again: u64 = bought.iter().map(|one| one.asked_again).sum();
         let clicks = seen.lost + seen.refused + seen.doubled + seen.reordered;
-        refused.push((clicks + bought.iter().map(|one| one.refused).sum::<u64>()) as f64);
-        lost.push(gone(&cluster, &bought).await as f64);
+        let not_granted = clicks + bought.iter().map(|one| one.refused).sum::<u64>();
+        let gone = gone(&cluster, &bought).await;
         println!(
-            "PostgreSQL away for {AWAY:?}: {} clicks ({:.0}/s of {RATE:.0}/s, sent late by {:.2} ms p99), {} refused; {held} \
-             holds, asked {again} times again, {} lost",
+            "PostgreSQL away for {AWAY:?}: {} clicks ({:.0}/s of {RATE:.0}/s, sent late by {:.2} ms p99), {not_granted} \
+             refused; {held} holds, asked {again} times again, {gone} lost",
             seen.sent(),
             seen.achieved,
             percentile(&seen.lateness(), 99),
-            refused[round],
-            lost[round],
         );
+        refused.push(not_granted as f64);
+        lost.push(gone as f64);
         if let Some(complaint) = &seen.complaint {
             println!("refused, for example: {complaint}");
         }

@@ -5,6 +5,7 @@
 //! that comes twice or too early *renews*; a release of what is not selected is refused. So what is lost, done twice
 //! or done out of order shows in the answers.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -69,10 +70,11 @@ pub struct Seen {
 }
 
 impl Load {
-    /// Users come to all nodes alike, each with a socket, and click `rate` times a second together.
-    pub async fn start(cluster: &Cluster, users: u32, rate: f64) -> Self {
+    /// Users come to all nodes alike, each with a socket, and click `rate` times a second together. Another load on the
+    /// same cluster needs others: the last soft locks of the first are still there.
+    pub async fn start(cluster: &Cluster, users: Range<u32>, rate: f64) -> Self {
         let mut crowd = Vec::new();
-        for user in 0..users {
+        for user in users {
             let api = &cluster.nodes[user as usize % NODES].api;
             let token = token(api, 1_000 + user).await;
             let (read, write) = Socket::open(api, Some(&token), None).await.stream.into_split();

@@ -16,7 +16,7 @@ const CALM: Duration = Duration::from_secs(5);
 pub async fn measure() -> Vec<Row> {
     // Nothing moves by itself meanwhile.
     let cluster = Cluster::start("1h").await;
-    let load = Load::start(&cluster, USERS, RATE).await;
+    let load = Load::start(&cluster, 0..USERS, RATE).await;
     let mut owner = cluster.owner().await;
     let mut moves = Vec::new();
     for _ in 0..ROUNDS {
@@ -38,19 +38,25 @@ pub async fn measure() -> Vec<Row> {
         seen.achieved,
         percentile(&lateness, 99)
     );
+    let before = |began: Instant| {
+        let calm = seen.latencies(began - CALM + Duration::from_secs(1), began);
+        percentile(&calm, 99)
+    };
+    // Other programs make clicks late at any time: what a move adds is counted against the calmest time.
+    let calmest = moves.iter().map(|(began, _)| before(*began)).fold(f64::INFINITY, f64::min);
     let mut added = Vec::new();
     for (began, ended) in moves {
-        let calm = seen.latencies(began - CALM + Duration::from_secs(1), began);
         let moving = seen.latencies(began, ended);
-        let (before, during) = (percentile(&calm, 99), percentile(&moving, 99));
+        let during = percentile(&moving, 99);
         println!(
-            "a move of {:.0} ms: {} clicks, p50 {:.2} ms, p99 {during:.2} ms, worst {:.2} ms; before p99 {before:.2} ms",
+            "a move of {:.0} ms: {} clicks, p50 {:.2} ms, p99 {during:.2} ms, worst {:.2} ms; before it p99 {:.2} ms",
             (ended - began).as_secs_f64() * 1e3,
             moving.len(),
             percentile(&moving, 50),
             percentile(&moving, 100),
+            before(began),
         );
-        added.push((during - before).max(0.0));
+        added.push((during - calmest).max(0.0));
     }
     if let Some(complaint) = &seen.complaint {
         println!("refused, for example: {complaint}");
