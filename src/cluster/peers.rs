@@ -97,15 +97,19 @@ impl ClusterPeers {
         }
     }
 
-    /// `dead`: whose death has been proved, which holds for ever. A process that was started again has another id.
+    /// `dead`: whose death has been proved, which holds unless it is met again. A process that was started again has
+    /// another id.
     async fn judge(&self, members: &Members, dead: &mut BTreeSet<u128>) -> Arc<[Member]> {
         let mut seen = Vec::new();
         dead.retain(|id| members.peers.iter().any(|peer| peer.id == *id));
         for peer in &members.peers {
             let standing = match &peer.state {
                 State::Gone(Gone::Left) => continue,
-                State::Up => Standing::Up,
-                _ if dead.contains(&peer.id) || self.is_dead(peer).await => {
+                State::Up => {
+                    dead.remove(&peer.id);
+                    Standing::Up
+                }
+                State::Gone(_) | State::Silent if dead.contains(&peer.id) || self.is_dead(peer).await => {
                     dead.insert(peer.id);
                     Standing::Dead
                 }
@@ -136,6 +140,7 @@ impl ClusterPeers {
         seen.into()
     }
 
+    /// Whether everything that a death leaves behind is there.
     async fn is_dead(&self, peer: &members::Member) -> bool {
         // Whoever only fell silent has no more to say at its doors.
         if !matches!(peer.state, State::Gone(Gone::Closed | Gone::Reset)) {
