@@ -93,10 +93,11 @@ impl App {
         let ops_url = url(ops.local_addr()?);
         let public_url = public_url(config, public.local_addr()?);
         ledger.listens_at(public_url.clone());
+        let listening = [public.local_addr()?, ops.local_addr()?];
 
         let (mut registry, metrics, http) = measured();
         let mirror = open_mirror(config).await?;
-        let cluster = cluster::Plan::of(config, &ledger, &mut registry).await?;
+        let cluster = cluster::Plan::of(config, &ledger, &mut registry, listening).await?;
         let options = options(config, ledger.clone(), mirror, metrics, cluster.peers());
         let system = System::start(options).await?;
         let cluster = cluster.start(&system).await?;

@@ -23,6 +23,8 @@ use hotseat::ledger::sqlite::{Access, Durability, SqliteLedger, SqliteOptions};
 use hotseat::mirror::local::LocalMirror;
 use tokio::time::Instant;
 
+pub mod socket;
+
 pub const SEATS: u32 = 100_000;
 const SHARDS: u16 = 64;
 /// Clock ticks in a second, as `/proc/PID/stat` counts them on every Linux.
@@ -55,6 +57,16 @@ pub fn resident_kib(pid: u32) -> f64 {
 pub fn median(values: &mut [f64]) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     values[values.len() / 2]
+}
+
+/// The program that is measured: `HOTSEAT_BIN`, or the one that was built with the benchmark.
+pub fn hotseat() -> Command {
+    const BIN: &str = "HOTSEAT_BIN";
+    let program = std::env::var_os(BIN).unwrap_or_else(|| env!("CARGO_BIN_EXE_hotseat").into());
+    let mut hotseat = Command::new(program);
+    // It would take it for a setting.
+    hotseat.env_remove(BIN);
+    hotseat
 }
 
 pub fn address() -> String {
@@ -176,7 +188,7 @@ impl Server {
         arguments: &[&str],
         settings: &[(&str, &str)],
     ) -> Self {
-        let child = Command::new(env!("CARGO_BIN_EXE_hotseat"))
+        let child = hotseat()
             .args(["serve", "--listen", listen, "--ops-listen", ops, "--data"])
             .arg(data)
             .args(arguments)

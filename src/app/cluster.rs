@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::cluster::peers::ClusterPeers;
 use crate::cluster::{
     Control, ControlHandler, ControlHint, ControlReply, ControlRequest, ControlSettings, Hello, PeerMetrics,
-    Reach, Status, Tls, TlsFiles, data, requests,
+    Reach, Status, Tls, TlsFiles, data, knocked_at, requests,
 };
 use crate::config::{Config, peers};
 use crate::ledger::Store;
@@ -52,10 +52,12 @@ pub(super) fn peer_url(config: &Config) -> String {
 }
 
 impl Plan {
+    /// `public` and `ops` are where the listeners for clients and operators are bound.
     pub(super) async fn of(
         config: &Config,
         ledger: &Arc<dyn Store>,
         registry: &mut Registry,
+        [public, ops]: [SocketAddr; 2],
     ) -> anyhow::Result<Self> {
         let cluster = &config.cluster;
         if cluster.listen.is_empty() {
@@ -72,7 +74,11 @@ impl Plan {
         let tls = cluster.has_tls().then(|| Tls::read(&files)).transpose()?;
         let me = ledger.me();
         let cluster_id = ledger.cluster_id().await?.as_u128();
-        let hello = Hello::new(cluster_id, &me.node, me.id, &me.public_url, &me.peer_url);
+        let hello = Hello {
+            public_door: knocked_at(public, &me.peer_url),
+            ops_door: knocked_at(ops, &me.peer_url),
+            ..Hello::new(cluster_id, &me.node, me.id, &me.public_url, &me.peer_url)
+        };
         let settings = ControlSettings {
             listen,
             peers,
@@ -82,7 +88,7 @@ impl Plan {
             lease_renew: cluster.lease_renew,
             metrics: PeerMetrics::register(registry),
         };
-        Ok(Self::Together(Box::new(Together { peers: ClusterPeers::new(me, tls), settings })))
+        Ok(Self::Together(Box::new(Together { peers: ClusterPeers::new(ledger.clone(), tls), settings })))
     }
 
     pub(super) fn peers(&self) -> Arc<dyn Peers> {

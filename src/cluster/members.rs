@@ -46,6 +46,9 @@ pub struct Member {
     pub id: u128,
     pub public_url: String,
     pub peer_url: String,
+    /// Where to knock, see [`Hello`].
+    pub public_door: String,
+    pub ops_door: String,
     /// The version of its program.
     pub build: String,
     pub state: State,
@@ -64,14 +67,14 @@ pub enum State {
     /// It does not answer, which proves nothing: it may be paused, or the network broken.
     Silent,
     /// Its machine ended the session.
-    Gone(Evidence),
+    Gone(Gone),
     /// One of the two wants nothing to do with the other; a sentence that says what to do.
     Refused(String),
 }
 
 /// How it is known that a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Evidence {
+pub enum Gone {
     /// FIN.
     Closed,
     /// RST.
@@ -238,8 +241,10 @@ impl Book {
 
     fn entry(&mut self, hello: &Hello, now: Instant) -> &mut Entry {
         let entry = self.entries.entry(hello.id).or_insert_with(|| Entry::new(hello, now));
-        let Hello { public_url, peer_url, build, .. } = hello.clone();
-        (entry.member.public_url, entry.member.peer_url, entry.member.build) = (public_url, peer_url, build);
+        let Hello { public_url, peer_url, public_door, ops_door, build, .. } = hello.clone();
+        let member = &mut entry.member;
+        (member.public_url, member.peer_url, member.build) = (public_url, peer_url, build);
+        (member.public_door, member.ops_door) = (public_door, ops_door);
         entry
     }
 
@@ -280,7 +285,7 @@ impl Book {
     /// The member has said that it ends.
     pub fn left(&mut self, id: u128, now: Instant) {
         if let Some(entry) = self.entries.get_mut(&id) {
-            (entry.member.state, entry.link, entry.ended) = (State::Gone(Evidence::Left), None, None);
+            (entry.member.state, entry.link, entry.ended) = (State::Gone(Gone::Left), None, None);
             entry.down_since = now;
         }
     }
@@ -291,8 +296,8 @@ impl Book {
             let Some((end, _)) = entry.ended.take_if(|(_, at)| now >= *at + GRACE) else { continue };
             entry.down_since = now;
             entry.member.state = match end {
-                End::Closed => State::Gone(Evidence::Closed),
-                End::Reset => State::Gone(Evidence::Reset),
+                End::Closed => State::Gone(Gone::Closed),
+                End::Reset => State::Gone(Gone::Reset),
                 End::Lost | End::Ours => State::Silent,
             };
         }
@@ -347,12 +352,14 @@ impl Book {
 
 impl Entry {
     fn new(hello: &Hello, now: Instant) -> Self {
-        let Hello { node, id, public_url, peer_url, build, .. } = hello.clone();
+        let Hello { node, id, public_url, peer_url, public_door, ops_door, build, .. } = hello.clone();
         let member = Member {
             node,
             id,
             public_url,
             peer_url,
+            public_door,
+            ops_door,
             build,
             state: State::Silent,
             draining: false,

@@ -8,7 +8,7 @@
 //!
 //! Reading order: [`wire`] and [`codec`] (what is said), [`members`] (what is known, pure), [`node`] (the middle),
 //! [`gateway`] and [`session`] (how it is said), [`greet`], [`tls`] and [`link`] (a connection), [`listen`] and
-//! [`dial`] (how there come to be some).
+//! [`dial`] (how there come to be some), [`knock`] and [`peers`] (whether a member is dead).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,8 +23,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 pub use self::greet::{Presence, who_answers};
+pub use self::knock::knocked_at;
 pub use self::listen::{DataBody, DataService};
-pub use self::members::{Evidence, Me, Member, Members, Reach, State, Status, Unmet};
+pub use self::members::{Gone, Me, Member, Members, Reach, State, Status, Unmet};
 pub use self::metrics::PeerMetrics;
 pub use self::tls::{Plane, Tls, TlsError, TlsFiles};
 pub use self::wire::{
@@ -36,6 +37,7 @@ pub mod data;
 mod dial;
 mod gateway;
 mod greet;
+mod knock;
 mod link;
 mod listen;
 mod members;

@@ -1,6 +1,6 @@
 //! The other nodes, as the actors need them: both planes behind one port.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -13,26 +13,24 @@ use actors::peers::{
 use actors::ports::Owner;
 use actors::reach::Report;
 use async_trait::async_trait;
+use engine::lease::{Evidence, LedgerSessions, PeerSession};
 use engine::{Epoch, ShardId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::data::{Caller, Lane, follow, listen};
-use super::greet::{Presence, who_answers};
-use super::members::{Evidence, Members, Reach, State, Status};
+use super::knock::knock;
+use super::members::{Gone, Members, Reach, State, Status};
 use super::tls::Tls;
 use super::{Control, members, requests};
-use crate::config::peers::Place;
+use crate::ledger::Store;
 
 /// How long a start waits for peers that are neither there nor known to be away.
 const SETTLE: Duration = Duration::from_secs(3);
 
 /// How often the shards that this node serves are looked up, for what it tells of itself.
 const LOOK: Duration = Duration::from_millis(250);
-
-/// How long one knock at a port may take.
-const KNOCK: Duration = Duration::from_millis(500);
 
 /// How long to wait before a peer whose feed broke off is followed anew.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -41,6 +39,7 @@ const AGAIN: Duration = Duration::from_millis(200);
 pub struct ClusterPeers {
     caller: Caller,
     tls: Option<Tls>,
+    ledger: Arc<dyn Store>,
     members: watch::Sender<Option<Arc<[Member]>>>,
     lanes: Mutex<BTreeMap<u128, Lane>>,
     control: OnceLock<Control>,
@@ -49,11 +48,12 @@ pub struct ClusterPeers {
 
 impl ClusterPeers {
     #[must_use]
-    pub fn new(me: Owner, tls: Option<Tls>) -> Arc<Self> {
+    pub fn new(ledger: Arc<dyn Store>, tls: Option<Tls>) -> Arc<Self> {
         let status = Status { draining: false, ledger: Reach::Reaches, shards: Vec::new() };
         Arc::new(Self {
-            caller: Caller { me, tls: tls.clone() },
+            caller: Caller { me: ledger.me(), tls: tls.clone() },
             tls,
+            ledger,
             members: watch::Sender::new(None),
             lanes: Mutex::default(),
             control: OnceLock::new(),
@@ -77,12 +77,13 @@ impl ClusterPeers {
     async fn watch_members(self: Arc<Self>, mut members: watch::Receiver<Arc<Members>>, handle: Handle) {
         let settled = Instant::now() + SETTLE;
         let mut hinted = BTreeMap::new();
+        let mut dead = BTreeSet::new();
         loop {
             let now = members.borrow_and_update().clone();
             hint(&handle, &now, &mut hinted);
             let is_settled = Instant::now() >= settled || now.unmet.iter().all(|one| !one.why.is_empty());
             if is_settled {
-                let seen = self.judge(&now).await;
+                let seen = self.judge(&now, &mut dead).await;
                 self.members.send_if_modified(|known| {
                     let is_news = known.as_ref() != Some(&seen);
                     *known = Some(seen);
@@ -99,13 +100,22 @@ impl ClusterPeers {
         }
     }
 
-    async fn judge(&self, members: &Members) -> Arc<[Member]> {
+    /// `dead`: whose death has been proved, which holds unless it is met again. A process that was started again has
+    /// another id.
+    async fn judge(&self, members: &Members, dead: &mut BTreeSet<u128>) -> Arc<[Member]> {
         let mut seen = Vec::new();
+        dead.retain(|id| members.peers.iter().any(|peer| peer.id == *id));
         for peer in &members.peers {
             let standing = match &peer.state {
-                State::Gone(Evidence::Left) => continue,
-                State::Up => Standing::Up,
-                State::Gone(Evidence::Closed | Evidence::Reset) if self.is_dead(peer).await => Standing::Dead,
+                State::Gone(Gone::Left) => continue,
+                State::Up => {
+                    dead.remove(&peer.id);
+                    Standing::Up
+                }
+                State::Gone(_) | State::Silent if dead.contains(&peer.id) || self.is_dead(peer).await => {
+                    dead.insert(peer.id);
+                    Standing::Dead
+                }
                 State::Gone(_) | State::Silent | State::Refused(_) => Standing::Silent,
             };
             seen.push(Member {
@@ -133,18 +143,30 @@ impl ClusterPeers {
         seen.into()
     }
 
-    /// Whether its machine says of every port that nobody listens there any more. That no session of it is left at
-    /// the ledger, the ledger itself looks at when its shards are taken.
+    /// Whether everything that a death leaves behind is there.
     async fn is_dead(&self, peer: &members::Member) -> bool {
-        let Some(place) = Place::parse(&peer.peer_url) else { return false };
-        let me = self.caller.me.id;
-        let at_peer_port = who_answers(&place, self.tls.as_ref(), me, KNOCK).await;
-        if at_peer_port != Presence::Refused {
+        // Whoever only fell silent has no more to say at its doors.
+        if !matches!(peer.state, State::Gone(Gone::Closed | Gone::Reset)) {
             return false;
         }
-        match public_port(&peer.public_url) {
-            None => true,
-            Some(port) => is_refused(&place.host, port).await,
+        let (public, ops, peer_port) =
+            tokio::join!(knock(&peer.public_door), knock(&peer.ops_door), knock(&peer.peer_url));
+        let proves_death = |ledger| {
+            let session = PeerSession::Ended;
+            Evidence { public, ops, peer: peer_port, session, ledger }.proves_death()
+        };
+        // The ledger is asked last, and only where everything else speaks for a death.
+        proves_death(LedgerSessions::None) && proves_death(self.ledger_sessions(peer.id).await)
+    }
+
+    async fn ledger_sessions(&self, owner: u128) -> LedgerSessions {
+        match self.ledger.has_session(owner).await {
+            Ok(true) => LedgerSessions::Some,
+            Ok(false) => LedgerSessions::None,
+            Err(error) => {
+                tracing::debug!(%error, "the ledger did not say whether it has sessions of a peer");
+                LedgerSessions::Unknown
+            }
         }
     }
 
@@ -248,19 +270,6 @@ async fn listen_to(handle: &Handle, peer_url: &str, tls: Option<&Tls>) {
     }
 }
 
-/// The port of `http://HOST:PORT`.
-fn public_port(url: &str) -> Option<u16> {
-    let (_, rest) = url.split_once("://")?;
-    rest.split('/').next()?.rsplit_once(':')?.1.parse().ok()
-}
-
-async fn is_refused(host: &str, port: u16) -> bool {
-    match tokio::time::timeout(KNOCK, tokio::net::TcpStream::connect((host, port))).await {
-        Ok(Err(error)) => error.kind() == std::io::ErrorKind::ConnectionRefused,
-        Ok(Ok(_)) | Err(_) => false,
-    }
-}
-
 #[async_trait]
 impl Peers for ClusterPeers {
     fn members(&self) -> watch::Receiver<Option<Arc<[Member]>>> {
@@ -302,18 +311,5 @@ impl Peers for ClusterPeers {
             News::LedgerAway => {}
             News::LedgerReached => status.ledger = Reach::Reaches,
         });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_public_url_may_name_a_port() {
-        assert_eq!(public_port("http://10.0.0.1:8080"), Some(8080));
-        assert_eq!(public_port("http://10.0.0.1:8080/x"), Some(8080));
-        assert_eq!(public_port("https://seats.example.com"), None);
-        assert_eq!(public_port("seats"), None);
     }
 }

@@ -23,12 +23,17 @@ pub struct Hello {
     pub public_url: String,
     /// `HOST:PORT` where peers reach it.
     pub peer_url: String,
+    /// `HOST:PORT` where peers can knock at its listener for clients; empty where only its own machine can.
+    pub public_door: String,
+    /// The same of its listener for operators.
+    pub ops_door: String,
     /// The version of the program, for people.
     pub build: String,
 }
 
 impl Hello {
-    /// What this build says. Without a `peer_url` the address that is listened on becomes it.
+    /// What this build says of a node with no door but its peer port. Without a `peer_url` the address that is listened
+    /// on becomes it.
     #[must_use]
     pub fn new(cluster_id: u128, node: &str, id: u128, public_url: &str, peer_url: &str) -> Self {
         Self {
@@ -39,6 +44,8 @@ impl Hello {
             id,
             public_url: public_url.to_owned(),
             peer_url: peer_url.to_owned(),
+            public_door: String::new(),
+            ops_door: String::new(),
             build: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

@@ -36,6 +36,12 @@ pub trait Store: Ledger + Catalogue + Events {
     /// and before any lease is taken.
     fn listens_at(&self, public_url: String);
 
+    /// Whether it has a session under the name of a process that owns shards: then that one lives, or did a moment ago.
+    ///
+    /// # Errors
+    /// The ledger does not answer.
+    async fn has_session(&self, owner: u128) -> Result<bool, LedgerError>;
+
     /// Closes the connections. Without it nothing is lost: the next opening does the rest.
     async fn close(&self);
 }

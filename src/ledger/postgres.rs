@@ -122,6 +122,10 @@ impl Store for PgLedger {
         let _first = self.public_url.set(public_url);
     }
 
+    async fn has_session(&self, owner: u128) -> Result<bool, LedgerError> {
+        self.lists_session(owner).await
+    }
+
     async fn close(&self) {
         for sessions in [&self.writer, &self.renewal, &self.control, &self.readers] {
             sessions.close().await;

@@ -122,6 +122,11 @@ impl Store for SqliteLedger {
         let _first = self.public_url.set(public_url);
     }
 
+    /// Whoever holds the lock of the data directory is alone.
+    async fn has_session(&self, owner: u128) -> Result<bool, LedgerError> {
+        Ok(owner == self.options.owner)
+    }
+
     /// Folds the write-ahead log into the database, and gives the directory back.
     async fn close(&self) {
         if let Some(checkpointer) = &self.checkpointer {

@@ -1,6 +1,7 @@
 //! Three nodes on one PostgreSQL: each takes every request, and nothing that happens to one of them costs anybody what
 //! was acknowledged. Load comes to all of them meanwhile.
 
+use std::net::TcpListener;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -69,6 +70,26 @@ fn three_nodes_sell_as_one_and_survive_each_other() {
     servers.remove(leaving).stop();
     assert!(buyers.join().unwrap() > 20);
     until(|| servers.iter().map(shards).sum::<u64>() == 3);
+    servers.into_iter().for_each(Server::stop);
+    cluster.audit(0);
+}
+
+/// Somebody listens at one of its ports, so that not all of the evidence is there: its leases have to run out.
+#[test]
+fn a_dead_node_with_an_open_door_is_waited_for() {
+    let cluster = Cluster::new(&[("HOTSEAT_CLUSTER_LEASE_TTL", "10s"), ("HOTSEAT_EDGE_CLICK_TIMEOUT", "2s")]);
+    let mut servers = cluster.start_all();
+    let victim = cluster.owner(&servers[0], 1).unwrap();
+    let ops = servers[victim].ops.strip_prefix("http://").unwrap().to_owned();
+    servers[victim].die();
+    let killed = Instant::now();
+    let door = TcpListener::bind(ops).unwrap();
+    let token = cluster.token(7, "USER", &[]);
+    until(|| select(&servers[(victim + 1) % 3], &token, 20) == 201);
+    let outage = killed.elapsed();
+    assert!(outage > Duration::from_secs(5), "its leases had more than 8 s left: {outage:?}");
+    drop(door);
+    servers.remove(victim);
     servers.into_iter().for_each(Server::stop);
     cluster.audit(0);
 }

@@ -145,6 +145,7 @@ pub async fn only_what_the_dead_still_have_is_taken(world: &impl World) {
     assert_eq!(store.take_from_dead(SHARD, Epoch(1), dead).await.unwrap(), None, "nobody ever had it");
     store.acquire(SHARD).await.unwrap().unwrap();
     assert_eq!(store.take_from_dead(SHARD, Epoch(1), OWNER).await.unwrap(), None, "its owner lives");
+    assert!(store.has_session(OWNER).await.unwrap() && !store.has_session(dead).await.unwrap());
     assert_eq!(store.take_from_dead(SHARD, Epoch(1), dead).await.unwrap(), None, "another has it");
     store.hand_over(SHARD, Epoch(1), &other()).await.unwrap().unwrap();
     for epoch in [Epoch(1), Epoch(3)] {

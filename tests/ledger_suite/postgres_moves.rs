@@ -186,6 +186,7 @@ async fn an_owner_with_a_session_left_is_not_dead() {
     sale.store.close().await;
     drop(sale);
     assert_eq!(successor.take_from_dead(shard, Epoch(1), OWNER).await.unwrap(), None, "one is left");
+    assert!(successor.has_session(OWNER).await.unwrap());
     run(&mut left, "SELECT 1").await.expect("and it is not ended for that");
     drop(left);
     // The server takes a moment to see that the last is gone.
@@ -196,5 +197,6 @@ async fn an_owner_with_a_session_left_is_not_dead() {
         tokio::time::sleep(POLL).await;
     };
     assert_eq!(taken, Epoch(2));
+    assert!(!successor.has_session(OWNER).await.unwrap());
     assert_eq!(successor.renew(&[(shard, taken)]).await.unwrap(), [shard]);
 }

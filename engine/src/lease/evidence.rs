@@ -3,7 +3,8 @@
 //! A process that is killed leaves traces that a silent network does not: its machine *refuses* connections
 //! to its ports, its sessions end by FIN or RST, and the ledger has no session of it any more. All of them
 //! together, and nothing less: a cut cable, a pause, a full firewall and a busy machine look alike from
-//! here, and each of them leaves something silent.
+//! here, and each of them leaves something silent. Only a port at which nobody but its own machine can
+//! knock has nothing to say, and is left out.
 
 /// What came of connecting to one of a node's ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub enum Knock {
     Answered,
     /// Nothing came back in time, or the network says that there is no way.
     Silent,
+    /// The node has said that only its own machine can knock there. It speaks neither for a death nor against it.
+    Private,
 }
 
 /// What became of this node's session with the other.
@@ -47,14 +50,14 @@ pub struct Evidence {
 
 impl Evidence {
     /// Whether the owner is dead beyond doubt, so that its leases may be taken at once `where epoch = seen
-    /// and owner = seen`.
+    /// and owner = seen`. The peer port is open to every peer, so that one refusal at least is always among it.
     #[must_use]
     pub const fn proves_death(&self) -> bool {
         matches!(
             self,
             Self {
-                public: Knock::Refused,
-                ops: Knock::Refused,
+                public: Knock::Refused | Knock::Private,
+                ops: Knock::Refused | Knock::Private,
                 peer: Knock::Refused,
                 session: PeerSession::Ended,
                 ledger: LedgerSessions::None,
@@ -82,6 +85,10 @@ mod tests {
             assert!(!Evidence { ops: knock, ..proof }.proves_death(), "{knock:?}");
             assert!(!Evidence { peer: knock, ..proof }.proves_death(), "{knock:?}");
         }
+        let private = Evidence { public: Knock::Private, ops: Knock::Private, ..proof };
+        assert!(private.proves_death(), "what nobody can knock at says nothing");
+        assert!(!Evidence { peer: Knock::Private, ..proof }.proves_death());
+        assert!(!Evidence { peer: Knock::Silent, ..private }.proves_death());
         for session in [PeerSession::Silent, PeerSession::Open] {
             assert!(!Evidence { session, ..proof }.proves_death(), "{session:?}");
         }

@@ -15,6 +15,8 @@ fn hello() -> Hello {
         id: 7,
         public_url: "http://a".to_owned(),
         peer_url: "b:1".to_owned(),
+        public_door: "c:2".to_owned(),
+        ops_door: String::new(),
         build: "0.1.0".to_owned(),
     }
 }

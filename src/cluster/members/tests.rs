@@ -41,8 +41,8 @@ fn three_unanswered_beats_are_silence_and_a_sign_of_life_starts_anew() {
 #[test]
 fn how_a_session_ended_is_evidence_or_none() {
     for (end, expected) in [
-        (End::Closed, State::Gone(Evidence::Closed)),
-        (End::Reset, State::Gone(Evidence::Reset)),
+        (End::Closed, State::Gone(Gone::Closed)),
+        (End::Reset, State::Gone(Gone::Reset)),
         (End::Lost, State::Silent),
         (End::Ours, State::Silent),
     ] {
@@ -75,7 +75,7 @@ fn who_said_goodbye_has_left() {
     book.left(2, at(100));
     book.ended(1, 2, End::Closed, at(110));
     book.settle(at(1_000));
-    assert_eq!(state(&book, 2), Some(State::Gone(Evidence::Left)));
+    assert_eq!(state(&book, 2), Some(State::Gone(Gone::Left)));
 }
 
 #[test]

@@ -51,7 +51,18 @@ UPDATE shard_lease l
    AND (SELECT count(*) FROM pg_stat_activity a WHERE a.application_name = 'hotseat/' || theirs.owner) = 0
 RETURNING l.epoch";
 
+const HAS_SESSION: &str = "
+SELECT count(*) > 0 FROM pg_stat_activity a WHERE a.application_name = 'hotseat/' || $1::uuid";
+
 impl PgLedger {
+    pub(super) async fn lists_session(&self, owner: u128) -> Result<bool, LedgerError> {
+        let listed = ask!(self.control, LIST, session => {
+            let asked = sqlx::query_scalar(HAS_SESSION).bind(Uuid::from_u128(owner));
+            asked.fetch_one(&mut session.connection).await
+        });
+        Ok(listed.await?)
+    }
+
     pub(super) async fn lease_rows(&self) -> Result<(Time, Vec<LeaseRow>), LedgerError> {
         // Not among the readers: a restore may keep those up for long.
         let rows = ask!(self.control, LIST, session => {
