@@ -115,12 +115,13 @@ async fn a_node_that_drains_gives_everything_away() {
     lock(&world.tables).audit();
 }
 
-/// Nobody takes what has run out here: the one node is late, the other takes no shards.
+/// Nobody takes what has run out here: the one node is late and silent, the other takes no shards.
 #[tokio::test(start_paused = true)]
 async fn an_owner_that_was_late_is_found_again_in_the_same_epoch() {
-    let (world, _first) = World::selling(100).await;
+    let (world, first) = World::selling(100).await;
     let second = world.node().await;
     second.system.moves().drain();
+    world.network.fell_silent(first.owner);
     let status = || second.handle.statuses().remove(0).1;
     until("the owner is known", || matches!(status(), ShardStatus::Elsewhere(Epoch(1), _))).await;
     until("nobody is to be asked", || {
@@ -129,6 +130,21 @@ async fn an_owner_that_was_late_is_found_again_in_the_same_epoch() {
     })
     .await;
     until("it has renewed", || matches!(status(), ShardStatus::Elsewhere(Epoch(1), _))).await;
+}
+
+/// When the ledger comes back, some read the leases before their owners have renewed them.
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_is_up_is_asked_though_its_lease_ran_out() {
+    let (world, _first) = World::selling(100).await;
+    let second = world.node().await;
+    second.system.moves().drain();
+    let is_known = || matches!(second.handle.statuses().remove(0).1, ShardStatus::Elsewhere(Epoch(1), _));
+    until("the owner is known", is_known).await;
+    for _ in 0..60 {
+        lock(&world.tables).run_out();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(is_known());
+    }
 }
 
 #[tokio::test(start_paused = true)]

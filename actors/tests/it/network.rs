@@ -24,7 +24,8 @@ pub struct Network(Arc<Mutex<Wires>>);
 struct Wires {
     nodes: BTreeMap<u64, Wire>,
     draining: BTreeSet<u64>,
-    dead: BTreeSet<u64>,
+    /// Of those that are not up.
+    standing: BTreeMap<u64, Standing>,
 }
 
 struct Wire {
@@ -72,8 +73,17 @@ impl Network {
 
     /// Its process is gone, and everybody sees it.
     pub fn died(&self, node: u64) {
+        self.seems(node, Standing::Dead);
+    }
+
+    /// Nobody hears of it any more, whatever it does.
+    pub fn fell_silent(&self, node: u64) {
+        self.seems(node, Standing::Silent);
+    }
+
+    fn seems(&self, node: u64, standing: Standing) {
         let mut wires = self.wires();
-        wires.dead.insert(node);
+        wires.standing.insert(node, standing);
         wires.show();
     }
 
@@ -88,7 +98,7 @@ impl Wires {
             let others = self.nodes.iter().filter(|(other, wire)| *other != node && wire.handle.is_some());
             let members = others.map(|(other, _)| Member {
                 owner: owner(*other),
-                standing: if self.dead.contains(other) { Standing::Dead } else { Standing::Up },
+                standing: self.standing.get(other).copied().unwrap_or(Standing::Up),
                 is_draining: self.draining.contains(other),
                 ledger: Report::Reaches,
             });
@@ -97,7 +107,7 @@ impl Wires {
     }
 
     fn is_up(&self, node: u64) -> bool {
-        !self.dead.contains(&node) && self.nodes.get(&node).is_some_and(|wire| wire.handle.is_some())
+        !self.standing.contains_key(&node) && self.nodes.get(&node).is_some_and(|wire| wire.handle.is_some())
     }
 }
 
