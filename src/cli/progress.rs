@@ -19,8 +19,8 @@ pub(super) fn spinner(what: &str) -> ProgressBar {
     spinner
 }
 
-/// How far many things are that a server does: a bar, and where standard error is no terminal a line for each that is
-/// done, but the last.
+/// How far things are that a server does: a bar, and where standard error is no terminal, and they are several, a line
+/// whenever more are done.
 pub(super) struct Progress {
     bar: ProgressBar,
     what: &'static str,
@@ -38,13 +38,14 @@ impl Progress {
 
     /// So many are done, and the rest takes so long as far as that can be told.
     pub(super) fn show(&mut self, done: u64, left: Option<Duration>) {
-        let left = left.map(|left| format!("{:.1} s left", left.as_secs_f64())).unwrap_or_default();
-        self.bar.set_prefix(left.clone());
+        let left = left.map(|left| format!("{:.1} s left", left.as_secs_f64()));
+        self.bar.set_prefix(left.clone().unwrap_or_default());
         self.bar.set_position(done);
-        if self.bar.is_hidden() && done > self.done && done < self.length {
-            let comma = if left.is_empty() { "" } else { ", " };
+        if self.bar.is_hidden() && done > self.done && self.length > 1 {
+            let left =
+                left.filter(|_| done < self.length).map(|left| format!(", {left}")).unwrap_or_default();
             // Nobody is left to hear that standard error is closed.
-            let _ = writeln!(std::io::stderr(), "{}: {done} of {}{comma}{left}", self.what, self.length);
+            let _ = writeln!(std::io::stderr(), "{}: {done} of {}{left}", self.what, self.length);
         }
         self.done = done;
     }
