@@ -1,5 +1,5 @@
-//! A buyer behind a load balancer: each request goes to the next node in turn, and once more to another one where the
-//! first does not answer, or says that it cannot now.
+//! A buyer: each request goes to the next node in turn, and once more to another one where the first does not answer,
+//! or says that it cannot now; then after the time that its `Retry-After` asks for.
 
 use super::common::socket::token;
 use super::http::{Answer, Http, With};
@@ -76,8 +76,10 @@ impl Buyer {
         let first = self.nodes[self.next % nodes].ask("POST", path, with).await;
         let answer = match first {
             Ok(answer) if answer.status < 500 => Ok(answer),
-            _ => {
+            first => {
                 self.retried += 1;
+                let pause = first.ok().and_then(|answer| answer.retry_after).unwrap_or_default();
+                tokio::time::sleep(pause).await;
                 self.nodes[(self.next + 1) % nodes].ask("POST", path, with).await
             }
         };

@@ -31,6 +31,8 @@ pub struct With<'a> {
 /// An answer.
 pub struct Answer {
     pub status: u16,
+    /// What `Retry-After` said.
+    pub retry_after: Option<Duration>,
     pub body: Vec<u8>,
 }
 
@@ -71,7 +73,7 @@ impl Http {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         };
-        let (status, length, closes) = parse(&self.buffer[..head])?;
+        let Head { status, length, closes, retry_after } = parse(&self.buffer[..head])?;
         while self.buffer.len() < head + length {
             if stream.read_buf(&mut self.buffer).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
@@ -79,7 +81,7 @@ impl Http {
         }
         let body = self.buffer[head..head + length].to_vec();
         self.stream = (!closes).then_some(stream);
-        Ok(Answer { status, body })
+        Ok(Answer { status, retry_after, body })
     }
 }
 
@@ -97,12 +99,21 @@ fn request(method: &str, host: &str, path: &str, with: With<'_>) -> String {
     text + "\r\n" + body
 }
 
-/// Status, length of the body, and whether the server closes the connection.
-fn parse(head: &[u8]) -> io::Result<(u16, usize, bool)> {
+/// What the client looks at in an answer's head.
+struct Head {
+    status: u16,
+    length: usize,
+    /// Whether the server closes the connection.
+    closes: bool,
+    retry_after: Option<Duration>,
+}
+
+fn parse(head: &[u8]) -> io::Result<Head> {
     let odd = || io::Error::other("what answers is no HTTP server");
     let head = std::str::from_utf8(head).map_err(|_| odd())?.to_ascii_lowercase();
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(odd)?;
     let value = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     let length = value("content-length:").map_or(Some(0), |length| length.parse().ok()).ok_or_else(odd)?;
-    Ok((status, length, value("connection:") == Some("close")))
+    let retry_after = value("retry-after:").and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
+    Ok(Head { status, length, closes: value("connection:") == Some("close"), retry_after })
 }

@@ -1,5 +1,5 @@
-//! Every node is restarted, one after the other, while buyers go on behind a load balancer that asks once more
-//! elsewhere.
+//! Every node is restarted, one after the other, while buyers go on, who ask once more elsewhere where they are not
+//! answered or told to come again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

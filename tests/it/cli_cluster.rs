@@ -109,7 +109,7 @@ async fn a_node_is_drained_or_says_what_it_still_has() {
     let said = run_beside(&place, &["nodes", "drain", "hotseat-3"]).await.success();
     assert_eq!(said, "hotseat-3 has no shards and takes none: it can be stopped\n");
     let ran = run_beside(&place, &["nodes", "drain", "hotseat-1"]).await;
-    assert_eq!((ran.code, ran.err.as_str()), (Some(1), ""), "{ran:?}");
+    assert_eq!((ran.code, ran.err.as_str()), (Some(1), "Moving shards: 2 of 2\n"), "{ran:?}");
     assert_eq!(
         ran.out,
         "\
