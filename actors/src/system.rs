@@ -112,6 +112,13 @@ pub struct System {
     tasks: Vec<AbortHandle>,
 }
 
+/// The ledger's clock, from one question.
+async fn read_clock(ledger: &dyn Ledger) -> Result<LedgerClock, LedgerError> {
+    let sent = Instant::now();
+    let now = ledger.now().await?;
+    Ok(LedgerClock::new(sent, Instant::now(), now))
+}
+
 /// How often a shutdown looks whether everything is flushed.
 const FLUSH_POLL: Duration = Duration::from_millis(5);
 
@@ -123,9 +130,7 @@ impl System {
     pub async fn start(options: Options) -> Result<Self, StartError> {
         options.check()?;
         let Options { ledger, metrics, lease, peers, .. } = options.clone();
-        let sent = Instant::now();
-        let now = ledger.now().await?;
-        let clock = LedgerClock::new(sent, Instant::now(), now);
+        let clock = read_clock(ledger.as_ref()).await?;
         let doors: Doors = (0..options.shards).map(|shard| Door::new(ShardId(shard))).collect();
         metrics.watch(doors.iter().map(|door| door.gauges.clone()).collect());
 
