@@ -105,12 +105,12 @@ async fn rebalance(args: &RebalanceArgs) -> Result<(), Failure> {
         writeln!(std::io::stdout(), "the shards are spread evenly: there is nothing to move")?;
         return Ok(());
     }
+    moves::print_planned(&mut std::io::stdout().lock(), &moves)?;
     if args.dry_run {
-        let mut out = std::io::stdout().lock();
-        moves::print_planned(&mut out, &moves)?;
-        writeln!(out, "{} would be moved; without --dry-run they are", shards(moves.len()))?;
+        writeln!(std::io::stdout(), "{} would be moved; without --dry-run they are", shards(moves.len()))?;
         return Ok(());
     }
+    writeln!(std::io::stdout(), "{} to move", shards(moves.len()))?;
     let ended = moves::wait(&server, moves).await?;
     if moves::print_ended(&mut std::io::stdout().lock(), &ended)? { Ok(()) } else { Err(Failure::PRINTED) }
 }

@@ -89,6 +89,10 @@ shard  from       to
     assert_eq!(
         said,
         "\
+shard  from       to
+    3  hotseat-1  hotseat-2
+   12  hotseat-1  hotseat-10
+2 shards to move
 shard  from       to          outcome
     3  hotseat-1  hotseat-2   DONE
    12  hotseat-1  hotseat-10  DONE
