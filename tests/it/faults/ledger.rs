@@ -143,6 +143,8 @@ fn postgres_fails_over_to_another_timeline() {
     // The shards are given up, and taken like strangers'.
     scene.is_fresh();
     until(|| epoch() >= before + 1_000);
+    // Not all in the same moment.
+    until(|| server.is_ready());
     comes_back(&server, &crowd);
     assert_eq!(crowd.unanswered(), 0);
     assert!(server.log().contains("failed over to another timeline"), "{}", server.log());
