@@ -2,8 +2,8 @@
 //! `cargo bench -p engine --bench gate`
 //!
 //! A program, not a test: it prints the machine, the numbers, each the median of several runs, and whether they
-//! meet the bars. Long
-//! times are those the thread spent on its core where Linux tells them, so that neighbours count less.
+//! meet the bars. Long times are those the thread spent on its core where Linux tells them, so that neighbours count
+//! less.
 #![expect(
     clippy::disallowed_types,
     clippy::disallowed_methods,
@@ -21,6 +21,10 @@ use engine::sim::prng::mix;
 use engine::{ConcertId, Epoch, OpNo, ReplyTo, Span, Time, Turn, UserId};
 use sha2::Digest as _;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+use self::common::{machine, median};
+
+mod common;
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -40,16 +44,6 @@ fn main() {
     ghosts(None);
     ghosts(Some(2));
     draw();
-}
-
-fn machine() {
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"))
-        .map_or("unknown CPU", |rest| rest.trim_start_matches([' ', '\t', ':']));
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    println!("machine: {model}, {cores} cores, {}; one is used\n", std::env::consts::OS);
 }
 
 /// Nanoseconds of this thread on its core; by the wall where nobody tells.
@@ -77,11 +71,6 @@ fn on_core() -> Option<u64> {
 
 fn bar(what: &str, met: bool) {
     println!("  bar: {what}: {}", if met { "met" } else { "MISSED" });
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 fn paused() -> Policy {

@@ -25,6 +25,10 @@ use engine::{
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
+use self::common::{machine, median};
+
+mod common;
+
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
@@ -42,16 +46,6 @@ fn main() {
     select_best("full of single seats anywhere", singles);
     memory();
     flatness();
-}
-
-fn machine() {
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"))
-        .map_or("unknown CPU", |rest| rest.trim_start_matches([' ', '\t', ':']));
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    println!("machine: {model}, {cores} cores, {}; one is used\n", std::env::consts::OS);
 }
 
 /// Draws by counting: the same on every run.
@@ -215,11 +209,6 @@ fn tally(effects: &Effects, counts: &mut Counts) {
         }
     };
     counts.expired += publishes - own;
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 fn throughput() {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use engine::sim::coverage::Coverage;
 use engine::sim::prng::mix;
 use engine::sim::trace::Keep;
-use engine::sim::{self, cluster, gate};
+use engine::sim::{self, Failure, Summary, cluster, gate};
 
 const HELP: &str = "\
 Runs the shard in a small hostile world and compares it with a naive twin; or a cluster of nodes
@@ -46,21 +46,12 @@ struct Args {
 struct Rig {
     flag: &'static str,
     canaries: fn() -> Vec<&'static str>,
-    run: fn(u64, Option<&str>) -> Result<Clean, Box<Failed>>,
+    run: fn(u64, Option<&str>) -> Result<Summary, Box<Failed>>,
     /// The options, the verdict, and everything that happened.
     replay: fn(u64, Option<&str>) -> Replay,
 }
 
-type Replay = (String, Result<Clean, String>, Vec<String>);
-
-/// What a clean run comes to.
-struct Clean {
-    digest: u64,
-    steps: u64,
-    entries: u64,
-    crashes: u32,
-    coverage: Coverage,
-}
+type Replay = (String, Result<Summary, String>, Vec<String>);
 
 struct Failed {
     seed: u64,
@@ -69,7 +60,7 @@ struct Failed {
     trace: Vec<String>,
 }
 
-/// The rigs have the same shape, and few types in common.
+/// The rigs have the same shape; their options are their own.
 macro_rules! rig {
     ($flag:literal, $($rig:ident)::+) => {
         Rig {
@@ -77,27 +68,16 @@ macro_rules! rig {
             canaries: || $($rig)::+::options::Canary::ALL.into_iter().map(|canary| canary.name()).collect(),
             run: |seed, canary| {
                 let canary = canary.and_then($($rig)::+::options::Canary::from_name);
-                let clean = $($rig)::+::run(seed, canary).map_err(|failure| {
-                    let $($rig)::+::Failure { options, why, trace } = *failure;
+                $($rig)::+::run(seed, canary).map_err(|failure| {
+                    let Failure { options, why, trace } = *failure;
                     Box::new(Failed { seed, options: options.to_string(), why, trace })
-                })?;
-                let $($rig)::+::Summary { digest, step_count, entry_count, crash_count, coverage } = clean;
-                Ok(Clean {
-                    digest, steps: step_count, entries: entry_count, crashes: crash_count, coverage
                 })
             },
             replay: |seed, canary| {
                 let canary = canary.and_then($($rig)::+::options::Canary::from_name);
                 let options = $($rig)::+::options::Options { canary, ..$($rig)::+::options::Options::of_seed(seed) };
                 let (outcome, lines) = $($rig)::+::run_traced(seed, canary, Keep::All);
-                let clean = outcome.map(|clean| Clean {
-                    digest: clean.digest,
-                    steps: clean.step_count,
-                    entries: clean.entry_count,
-                    crashes: clean.crash_count,
-                    coverage: clean.coverage,
-                });
-                (options.to_string(), clean, lines)
+                (options.to_string(), outcome, lines)
             },
         }
     };
@@ -246,14 +226,14 @@ struct Totals {
 }
 
 impl Totals {
-    fn add(&mut self, seed: u64, outcome: Result<Clean, Box<Failed>>) {
+    fn add(&mut self, seed: u64, outcome: Result<Summary, Box<Failed>>) {
         match outcome {
             Err(failure) => self.failure = Some(failure),
             Ok(outcome) => {
                 self.digest = self.digest.wrapping_add(mix(outcome.digest ^ mix(seed)));
-                self.steps += outcome.steps;
-                self.entries += outcome.entries;
-                self.crashes += u64::from(outcome.crashes);
+                self.steps += outcome.step_count;
+                self.entries += outcome.entry_count;
+                self.crashes += u64::from(outcome.crash_count);
                 self.coverage.merge(&outcome.coverage);
             }
         }
@@ -288,8 +268,10 @@ fn replay(args: &Args, seed: u64) -> ExitCode {
         println!("{line}");
     }
     match outcome {
-        Ok(Clean { digest, steps, entries, crashes, .. }) => {
-            println!("\nseed {seed} is clean: {steps} steps, {entries} entries, {crashes} crashes");
+        Ok(Summary { digest, step_count, entry_count, crash_count, .. }) => {
+            println!(
+                "\nseed {seed} is clean: {step_count} steps, {entry_count} entries, {crash_count} crashes"
+            );
             println!("digest {digest:016x}");
             ExitCode::SUCCESS
         }

@@ -21,14 +21,15 @@ impl<E> Agenda<E> {
         self.events.insert((at, self.planned), event);
     }
 
-    /// The next event with its time.
-    pub fn next(&mut self) -> Option<(i64, E)> {
-        self.events.pop_first().map(|((at, _), event)| (at, event))
-    }
-
-    /// How many were planned so far.
-    #[must_use]
-    pub const fn planned(&self) -> u64 {
-        self.planned
+    /// The next event with its time; `None` when nothing is left to happen.
+    ///
+    /// # Errors
+    /// More than so many were planned: the world finds no rest.
+    pub fn next(&mut self, at_most: u64) -> Result<Option<(i64, E)>, String> {
+        let Some(((at, _), event)) = self.events.pop_first() else { return Ok(None) };
+        if self.planned > at_most {
+            return Err(format!("no rest after {at_most} events"));
+        }
+        Ok(Some((at, event)))
     }
 }

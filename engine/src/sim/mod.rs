@@ -33,10 +33,10 @@ use options::{Canary, Options};
 use trace::{Keep, Trace};
 pub use world::Summary;
 
-/// A seed that broke an invariant, with what is needed to see why.
+/// A seed that broke an invariant, with what is needed to see why. `O` are the options of its world.
 #[derive(Clone, Debug)]
-pub struct Failure {
-    pub options: Options,
+pub struct Failure<O> {
+    pub options: O,
     pub why: String,
     pub trace: Vec<String>,
 }
@@ -45,12 +45,8 @@ pub struct Failure {
 ///
 /// # Errors
 /// The invariant it broke.
-pub fn run(seed: u64, canary: Option<Canary>) -> Result<Summary, Box<Failure>> {
-    run_traced(seed, canary, Keep::Nothing).0.map_err(|why| {
-        let (_, trace) = run_traced(seed, canary, Keep::Last(80));
-        let options = Options { canary, ..Options::of_seed(seed) };
-        Box::new(Failure { options, why, trace })
-    })
+pub fn run(seed: u64, canary: Option<Canary>) -> Result<Summary, Box<Failure<Options>>> {
+    explained(Options { canary, ..Options::of_seed(seed) }, 80, live)
 }
 
 /// Runs one seed and hands out its ledger, with the tape of everything the ledger was asked.
@@ -64,8 +60,23 @@ pub fn run_taped(seed: u64) -> Result<Ledger, String> {
 
 /// Runs one seed and keeps what happened. A panic of the shard is a failure like any other.
 pub fn run_traced(seed: u64, canary: Option<Canary>, keep: Keep) -> (Result<Summary, String>, Vec<String>) {
-    let options = Options { canary, ..Options::of_seed(seed) };
-    traced(keep, |trace| world::World::new(options, trace).run())
+    traced(keep, |trace| live(Options { canary, ..Options::of_seed(seed) }, trace))
+}
+
+fn live(options: Options, trace: &mut Trace) -> Result<Summary, String> {
+    world::World::new(options, trace).run()
+}
+
+/// What came of a run; of one that failed, the last lines of its trace.
+fn explained<O: Clone, S>(
+    options: O,
+    lines: usize,
+    run: impl Fn(O, &mut Trace) -> Result<S, String>,
+) -> Result<S, Box<Failure<O>>> {
+    traced(Keep::Nothing, |trace| run(options.clone(), trace)).0.map_err(|why| {
+        let (_, trace) = traced(Keep::Last(lines), |trace| run(options.clone(), trace));
+        Box::new(Failure { options, why, trace })
+    })
 }
 
 /// What came of a run, and what of its trace is kept. A panic is a failure like any other.

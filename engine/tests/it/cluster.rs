@@ -2,20 +2,12 @@
 
 use engine::sim::cluster::options::Canary;
 use engine::sim::cluster::run;
-use engine::sim::coverage::Coverage;
+
+use crate::seeds;
 
 #[test]
 fn seeds_are_clean_and_meet_every_misfortune() {
-    let mut coverage = Coverage::default();
-    for seed in 0..600 {
-        match run(seed, None) {
-            Ok(outcome) => coverage.merge(&outcome.coverage),
-            Err(failure) => {
-                let trace = failure.trace.join("\n");
-                panic!("{trace}\ncluster seed {seed} fails: {}\n{}", failure.why, failure.options);
-            }
-        }
-    }
+    let coverage = seeds::clean("cluster seed", 0..600, |seed| run(seed, None));
     let met = [
         "ACQUIRED",
         "TAKEN FROM DEAD",
@@ -54,15 +46,12 @@ fn seeds_are_clean_and_meet_every_misfortune() {
         "BEGINS ANEW",
         "DECIDED BEFORE IT KNEW",
     ];
-    let missed: Vec<_> = met.into_iter().filter(|came| coverage.of(came) == 0).collect();
-    assert!(missed.is_empty(), "never met: {missed:?}");
+    seeds::meet(&coverage, met);
 }
 
 #[test]
 fn a_seed_gives_the_same_run_every_time() {
-    for seed in [3, 77, 1_000_003, u64::MAX] {
-        assert_eq!(run(seed, None).unwrap(), run(seed, None).unwrap(), "seed {seed}");
-    }
+    seeds::are_the_same_every_time(|seed| run(seed, None));
 }
 
 /// Each with a seed that finds it, which `sim --cluster --canary all` tells: some are rare.

@@ -7,5 +7,6 @@ mod gate;
 mod resync;
 mod rules;
 mod script;
+mod seeds;
 mod simulator;
 mod twin;

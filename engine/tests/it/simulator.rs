@@ -1,22 +1,14 @@
 //! The simulator itself: it is deterministic, it meets every rule, and it can fail.
 
 use engine::entry::Transition;
-use engine::sim::coverage::Coverage;
 use engine::sim::options::Canary;
 use engine::sim::run;
 
+use crate::seeds;
+
 #[test]
 fn seeds_are_clean_and_meet_every_rule() {
-    let mut coverage = Coverage::default();
-    for seed in 0..400 {
-        match run(seed, None) {
-            Ok(outcome) => coverage.merge(&outcome.coverage),
-            Err(failure) => {
-                let trace = failure.trace.join("\n");
-                panic!("{trace}\nseed {seed} fails: {}\n{}", failure.why, failure.options);
-            }
-        }
-    }
+    let coverage = seeds::clean("seed", 0..400, |seed| run(seed, None));
     let transitions = (1..).map_while(Transition::from_number).map(Transition::name);
     let answers = [
         "OK",
@@ -42,15 +34,12 @@ fn seeds_are_clean_and_meet_every_rule() {
         "QUIESCENT",
         "LOCKS RESTORED",
     ];
-    let missed: Vec<_> = transitions.chain(answers).filter(|came| coverage.of(came) == 0).collect();
-    assert!(missed.is_empty(), "never met: {missed:?}");
+    seeds::meet(&coverage, transitions.chain(answers));
 }
 
 #[test]
 fn a_seed_gives_the_same_run_every_time() {
-    for seed in [3, 77, 1_000_003, u64::MAX] {
-        assert_eq!(run(seed, None).unwrap(), run(seed, None).unwrap(), "seed {seed}");
-    }
+    seeds::are_the_same_every_time(|seed| run(seed, None));
 }
 
 #[test]

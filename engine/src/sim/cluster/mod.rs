@@ -51,47 +51,26 @@ mod world;
 
 use options::{Canary, Options};
 
-use crate::sim::coverage::Coverage;
-use crate::sim::trace::Keep;
-use crate::sim::traced;
+use crate::sim::trace::{Keep, Trace};
+use crate::sim::{Failure, Summary, explained, traced};
 use crate::time::Span;
 
 /// How long a node waits for the ledger's answer.
 const PATIENCE: Span = Span::from_secs(1);
 
-/// What a clean run comes to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Summary {
-    /// Of all replies in order.
-    pub digest: u64,
-    pub step_count: u64,
-    pub entry_count: u64,
-    pub crash_count: u32,
-    pub coverage: Coverage,
-}
-
-/// A seed that broke an invariant, with what is needed to see why.
-#[derive(Clone, Debug)]
-pub struct Failure {
-    pub options: Options,
-    pub why: String,
-    pub trace: Vec<String>,
-}
-
 /// Runs one seed.
 ///
 /// # Errors
 /// The invariant it broke.
-pub fn run(seed: u64, canary: Option<Canary>) -> Result<Summary, Box<Failure>> {
-    run_traced(seed, canary, Keep::Nothing).0.map_err(|why| {
-        let (_, trace) = run_traced(seed, canary, Keep::Last(120));
-        let options = Options { canary, ..Options::of_seed(seed) };
-        Box::new(Failure { options, why, trace })
-    })
+pub fn run(seed: u64, canary: Option<Canary>) -> Result<Summary, Box<Failure<Options>>> {
+    explained(Options { canary, ..Options::of_seed(seed) }, 120, live)
 }
 
 /// Runs one seed and keeps what happened. A panic is a failure like any other.
 pub fn run_traced(seed: u64, canary: Option<Canary>, keep: Keep) -> (Result<Summary, String>, Vec<String>) {
-    let options = Options { canary, ..Options::of_seed(seed) };
-    traced(keep, |trace| world::World::new(options, trace).run())
+    traced(keep, |trace| live(Options { canary, ..Options::of_seed(seed) }, trace))
+}
+
+fn live(options: Options, trace: &mut Trace) -> Result<Summary, String> {
+    world::World::new(options, trace).run()
 }

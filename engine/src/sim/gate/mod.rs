@@ -27,32 +27,22 @@ mod world;
 
 use options::{Canary, Options};
 
-use crate::sim::trace::Keep;
-use crate::sim::traced;
-pub use crate::sim::world::Summary;
-
-/// A seed that broke an invariant, with what is needed to see why.
-#[derive(Clone, Debug)]
-pub struct Failure {
-    pub options: Options,
-    pub why: String,
-    pub trace: Vec<String>,
-}
+use crate::sim::trace::{Keep, Trace};
+use crate::sim::{Failure, Summary, explained, traced};
 
 /// Runs one seed.
 ///
 /// # Errors
 /// The invariant it broke.
-pub fn run(seed: u64, canary: Option<Canary>) -> Result<Summary, Box<Failure>> {
-    run_traced(seed, canary, Keep::Nothing).0.map_err(|why| {
-        let (_, trace) = run_traced(seed, canary, Keep::Last(80));
-        let options = Options { canary, ..Options::of_seed(seed) };
-        Box::new(Failure { options, why, trace })
-    })
+pub fn run(seed: u64, canary: Option<Canary>) -> Result<Summary, Box<Failure<Options>>> {
+    explained(Options { canary, ..Options::of_seed(seed) }, 80, live)
 }
 
 /// Runs one seed and keeps what happened. A panic is a failure like any other.
 pub fn run_traced(seed: u64, canary: Option<Canary>, keep: Keep) -> (Result<Summary, String>, Vec<String>) {
-    let options = Options { canary, ..Options::of_seed(seed) };
-    traced(keep, |trace| world::World::new(options, trace).run())
+    traced(keep, |trace| live(Options { canary, ..Options::of_seed(seed) }, trace))
+}
+
+fn live(options: Options, trace: &mut Trace) -> Result<Summary, String> {
+    world::World::new(options, trace).run()
 }

@@ -1,21 +1,13 @@
 //! The gate's simulator: it is deterministic, it meets what it is there for, and it can fail.
 
-use engine::sim::coverage::Coverage;
 use engine::sim::gate::options::Canary;
 use engine::sim::gate::run;
 
+use crate::seeds;
+
 #[test]
 fn seeds_are_clean_and_meet_every_misfortune() {
-    let mut coverage = Coverage::default();
-    for seed in 0..600 {
-        match run(seed, None) {
-            Ok(outcome) => coverage.merge(&outcome.coverage),
-            Err(failure) => {
-                let trace = failure.trace.join("\n");
-                panic!("{trace}\ngate seed {seed} fails: {}\n{}", failure.why, failure.options);
-            }
-        }
-    }
+    let coverage = seeds::clean("gate seed", 0..600, |seed| run(seed, None));
     let met = [
         "WAITING",
         "ACTIVE",
@@ -43,15 +35,12 @@ fn seeds_are_clean_and_meet_every_misfortune() {
         "PASSES RESTORED",
         "VIEWED",
     ];
-    let missed: Vec<_> = met.into_iter().filter(|came| coverage.of(came) == 0).collect();
-    assert!(missed.is_empty(), "never met: {missed:?}");
+    seeds::meet(&coverage, met);
 }
 
 #[test]
 fn a_seed_gives_the_same_run_every_time() {
-    for seed in [3, 77, 1_000_003, u64::MAX] {
-        assert_eq!(run(seed, None).unwrap(), run(seed, None).unwrap(), "seed {seed}");
-    }
+    seeds::are_the_same_every_time(|seed| run(seed, None));
 }
 
 #[test]
