@@ -211,11 +211,15 @@ impl Moves {
     }
 
     fn others_that_take(&self) -> Vec<Owner> {
+        self.others(Member::takes_shards)
+    }
+
+    /// The other nodes of which this is so; none before everybody has been looked for.
+    fn others(&self, is_so: impl Fn(&Member) -> bool) -> Vec<Owner> {
         let members = self.0.peers.members();
         let members = members.borrow();
-        let takes = |member: &&Member| member.standing == Standing::Up && !member.is_draining;
-        let members = members.iter().flat_map(|members| members.iter());
-        members.filter(takes).map(|member| member.owner.clone()).collect()
+        let so = members.iter().flat_map(|members| members.iter()).filter(|member| is_so(member));
+        so.map(|member| member.owner.clone()).collect()
     }
 
     fn next_number(&self) -> u64 {

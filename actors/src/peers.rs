@@ -64,6 +64,14 @@ pub struct Member {
     pub ledger: Report,
 }
 
+impl Member {
+    /// Whether it may be given shards.
+    #[must_use]
+    pub fn takes_shards(&self) -> bool {
+        self.standing == Standing::Up && !self.is_draining
+    }
+}
+
 /// How a node stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {

@@ -181,8 +181,8 @@ impl Steward {
 
     /// The names of the nodes that may have shards.
     fn takers(&self, members: &[Member]) -> Vec<String> {
-        let up = members.iter().filter(|member| member.standing == Standing::Up && !member.is_draining);
-        let mut takers: Vec<String> = up.map(|member| member.owner.node.clone()).collect();
+        let others = members.iter().filter(|member| member.takes_shards());
+        let mut takers: Vec<String> = others.map(|member| member.owner.node.clone()).collect();
         if !self.moves.is_draining() {
             takers.push(self.me.node.clone());
         }

@@ -1,6 +1,7 @@
 //! The other nodes, as the actors need them: both planes behind one port.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -249,22 +250,16 @@ fn owner_of(peer: &members::Member) -> Owner {
 
 /// What is shown of a peer's shards, and what this node's users have there.
 async fn follow_one(handle: Handle, peer_url: String, tls: Option<Tls>) {
-    tokio::join!(follow_maps(&handle, &peer_url, tls.as_ref()), listen_to(&handle, &peer_url, tls.as_ref()));
+    let maps = anew(&peer_url, "a peer's feed is followed anew", || follow(&handle, &peer_url, tls.as_ref()));
+    let mine = anew(&peer_url, "a peer is listened to anew", || listen(&handle, &peer_url, tls.as_ref()));
+    tokio::join!(maps, mine);
 }
 
-async fn follow_maps(handle: &Handle, peer_url: &str, tls: Option<&Tls>) {
+/// Begins again whenever it has broken off.
+async fn anew<F: Future<Output = io::Result<()>>>(peer_url: &str, what: &str, begin: impl Fn() -> F) {
     loop {
-        if let Err(error) = follow(handle, peer_url, tls).await {
-            tracing::debug!(%error, peer_url, "a peer's feed is followed anew");
-        }
-        tokio::time::sleep(AGAIN).await;
-    }
-}
-
-async fn listen_to(handle: &Handle, peer_url: &str, tls: Option<&Tls>) {
-    loop {
-        if let Err(error) = listen(handle, peer_url, tls).await {
-            tracing::debug!(%error, peer_url, "a peer is listened to anew");
+        if let Err(error) = begin().await {
+            tracing::debug!(%error, peer_url, "{what}");
         }
         tokio::time::sleep(AGAIN).await;
     }

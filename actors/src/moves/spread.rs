@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{MoveId, MoveInfo, MoveState, Moves, newest_of_each, span};
 use crate::lock::lock;
-use crate::peers::{Member, Request, RequestError, Standing};
+use crate::peers::{Request, RequestError, Standing};
 use crate::ports::Owner;
 
 /// How often the owners are asked how far they are.
@@ -141,11 +141,7 @@ impl Moves {
     }
 
     fn nodes_up(&self) -> Vec<Owner> {
-        let members = self.0.peers.members();
-        let members = members.borrow();
-        let up = |member: &&Member| member.standing == Standing::Up;
-        let members = members.iter().flat_map(|members| members.iter());
-        members.filter(up).map(|member| member.owner.clone()).collect()
+        self.others(|member| member.standing == Standing::Up)
     }
 
     async fn see_to_it(self) {

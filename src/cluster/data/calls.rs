@@ -2,15 +2,13 @@
 
 use actors::peers::{Call, PeerError, Returned};
 use actors::ports::Owner;
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
 
-use super::connection::{Chunks, post};
+use super::connection::{Chunks, Messages, post};
 use super::convert;
 use super::memory::Arriving;
-use super::wire::{self, Frames, NotAMessage};
+use super::wire::{self, NotAMessage};
 use crate::cluster::tls::Tls;
 
 /// Who asks. Cheap to clone.
@@ -36,12 +34,12 @@ impl Caller {
                 tracing::debug!(%error, node = node.node, "a peer was not reached");
                 silent()
             })?;
-            let mut answer = Answer { body: response.into_body(), frames: Frames::default() };
-            match answer.next().await?.ok_or_else(silent)? {
+            let mut answer = Messages::of(response.into_body());
+            match next(&mut answer).await?.ok_or_else(silent)? {
                 wire::Returned::Memory(head) => {
                     let mut memory = Arriving::new(&head);
                     while !memory.is_whole() {
-                        memory.add(answer.next().await?.ok_or_else(silent)?)?;
+                        memory.add(next(&mut answer).await?.ok_or_else(silent)?)?;
                     }
                     Ok(Returned::Memory(memory.into_memory()))
                 }
@@ -52,24 +50,9 @@ impl Caller {
     }
 }
 
-/// An answer that comes in messages: one, or a head and its parts.
-struct Answer {
-    body: Incoming,
-    frames: Frames,
-}
-
-impl Answer {
-    /// `None` where it ends too early.
-    async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, PeerError> {
-        let refused = |error: NotAMessage| PeerError::Refused(error.to_string());
-        loop {
-            if let Some(message) = self.frames.next().map_err(refused)? {
-                return wire::decode(&message).map(Some).map_err(refused);
-            }
-            let Some(Ok(frame)) = self.body.frame().await else { return Ok(None) };
-            if let Ok(data) = frame.into_data() {
-                self.frames.push(&data);
-            }
-        }
-    }
+/// Of an answer that is one message, or a head and its parts; `None` where it ends too early.
+async fn next<T: DeserializeOwned>(answer: &mut Messages) -> Result<Option<T>, PeerError> {
+    let refused = |error: NotAMessage| PeerError::Refused(error.to_string());
+    let message = answer.next().await.map_err(refused)?;
+    message.map(|message| wire::decode(&message)).transpose().map_err(refused)
 }

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::http2;
 use hyper::{Method, Request, Response};
@@ -15,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::wire::{Frames, NotAMessage};
 use crate::cluster::link;
 use crate::cluster::tls::{self, Plane, Tls};
 use crate::config::peers::Place;
@@ -40,7 +42,7 @@ impl Chunks {
     }
 
     /// A body that is complete.
-    pub fn whole(bytes: Vec<u8>) -> Self {
+    pub fn whole(bytes: impl Into<Bytes>) -> Self {
         let (sender, chunks) = Self::channel();
         // There is room, and the receiver is here.
         let _waits = sender.try_send(bytes.into());
@@ -57,6 +59,36 @@ impl Body for Chunks {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         self.0.poll_recv(cx).map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))
+    }
+}
+
+/// The messages of a body, as they come.
+#[derive(Debug)]
+pub struct Messages {
+    body: Incoming,
+    frames: Frames,
+}
+
+impl Messages {
+    pub fn of(body: Incoming) -> Self {
+        Self { body, frames: Frames::default() }
+    }
+
+    /// The next one; `None` once the body has ended, or its connection. Cancel-safe.
+    ///
+    /// # Errors
+    /// What came is no message.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, NotAMessage> {
+        loop {
+            if let Some(message) = self.frames.next()? {
+                return Ok(Some(message));
+            }
+            // Why a connection has ended, its task says.
+            let Some(Ok(frame)) = self.body.frame().await else { return Ok(None) };
+            if let Ok(data) = frame.into_data() {
+                self.frames.push(&data);
+            }
+        }
     }
 }
 

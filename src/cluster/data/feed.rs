@@ -5,10 +5,9 @@ use std::io;
 
 use actors::Handle;
 use actors::feed::News;
-use http_body_util::BodyExt as _;
 
-use super::connection::{Chunks, post};
-use super::wire::{self, Frames, Seen};
+use super::connection::{Chunks, Messages, post};
+use super::wire::{self, Seen};
 use crate::cluster::tls::Tls;
 
 /// Follows a peer until the connection ends, or a frame does not go on where this node is: whoever calls it begins
@@ -21,16 +20,11 @@ pub async fn follow(handle: &Handle, peer_url: &str, tls: Option<&Tls>) -> io::R
     let seen = shown.iter().map(|(option, at)| Seen { option: option.0, epoch: at.epoch.0, seq: at.seq });
     let seen = wire::encode(&seen.collect::<Vec<_>>()).map_err(io::Error::other)?;
     let response = post(peer_url, tls, super::serve::FEED, Chunks::whole(seen)).await?;
-    let mut body = response.into_body();
-    let mut frames = Frames::default();
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(io::Error::other)?.into_data() else { continue };
-        frames.push(&data);
-        while let Some(message) = frames.next().map_err(io::Error::other)? {
-            let news = News::read(&message).map_err(io::Error::other)?;
-            if !handle.follow_news(&news) && is_behind(handle, &news) {
-                return Err(io::Error::other(format!("option {} does not go on here", news.option)));
-            }
+    let mut messages = Messages::of(response.into_body());
+    while let Some(message) = messages.next().await.map_err(io::Error::other)? {
+        let news = News::read(&message).map_err(io::Error::other)?;
+        if !handle.follow_news(&news) && is_behind(handle, &news) {
+            return Err(io::Error::other(format!("option {} does not go on here", news.option)));
         }
     }
     Err(io::ErrorKind::UnexpectedEof.into())

@@ -184,13 +184,12 @@ impl Task {
             let budget = u64::try_from(deadline.saturating_duration_since(now).as_micros()).unwrap_or(0);
             let asks: Option<Vec<_>> = asks.iter().map(convert::ask_out).collect();
             let id = self.next;
-            let encoded = asks.map(|asks| wire::encode(&Up::Ask { id, shard: shard.0, budget, asks }));
-            let Some(Ok(message)) = encoded else {
+            let put = asks.map(|asks| wire::put(&Up::Ask { id, shard: shard.0, budget, asks }, &mut bytes));
+            let Some(Ok(())) = put else {
                 self.refuse(wanted);
                 continue;
             };
             self.next += 1;
-            wire::frame(&message, &mut bytes);
             self.waiting.insert(id, (wanted.replies, wanted.forward.asks.len()));
         }
         bytes.freeze()

@@ -41,22 +41,22 @@ pub fn send(memory: Box<Memory>) -> Chunks {
 }
 
 async fn write(memory: &Memory, chunks: &mpsc::Sender<Bytes>) -> Result<(), NotAMessage> {
-    let head = wire::encode(&wire::Returned::Memory(head(memory)))?;
+    let mut bytes = BytesMut::new();
+    wire::put(&wire::Returned::Memory(head(memory)), &mut bytes)?;
     let reservations = (memory.reservations.chunks(TOGETHER))
         .map(|rows| MemoryPart::Reservations(rows.iter().map(convert::reservation_out).collect()));
     let options = memory.options.iter().map(|(option, states)| MemoryPart::Seats {
         option: option.0,
         states: states.iter().map(|state| *state as u8).collect(),
     });
-    let parts = reservations.chain(options).map(|part| wire::encode(&part));
-    for message in std::iter::once(Ok(head)).chain(parts) {
-        let mut bytes = BytesMut::new();
-        wire::frame(&message?, &mut bytes);
-        if chunks.send(bytes.freeze()).await.is_err() {
+    for part in reservations.chain(options) {
+        if chunks.send(bytes.split().freeze()).await.is_err() {
             // Whoever asked has gone.
             return Ok(());
         }
+        wire::put(&part, &mut bytes)?;
     }
+    let _waits = chunks.send(bytes.freeze()).await;
     Ok(())
 }
 

@@ -8,13 +8,12 @@ use actors::Handle;
 use actors::followers::{ForNode, Selection};
 use bytes::{Bytes, BytesMut};
 use engine::{OptionId, Time, UserId};
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
-use super::connection::{Chunks, post};
+use super::connection::{Chunks, Messages, post};
 use super::convert;
-use super::wire::{self, Frames, Interest, Mine, NotAMessage};
+use super::wire::{self, Interest, Mine, NotAMessage};
 use crate::cluster::tls::Tls;
 
 /// Listens to a peer until the connection ends: whoever calls it begins anew then.
@@ -24,28 +23,23 @@ use crate::cluster::tls::Tls;
 pub async fn listen(handle: &Handle, peer_url: &str, tls: Option<&Tls>) -> io::Result<()> {
     let mut interests = handle.interests();
     let (chunks, body) = Chunks::channel();
-    let mut answer = post(peer_url, tls, super::serve::MINE, body).await?.into_body();
-    let mut frames = Frames::default();
+    let mut told = Messages::of(post(peer_url, tls, super::serve::MINE, body).await?.into_body());
     loop {
         tokio::select! {
             (come, gone) = interests.next() => {
                 let ids = |users: Vec<UserId>| users.into_iter().map(|user| user.0).collect();
                 let interest = Interest { come: ids(come), gone: ids(gone) };
                 let mut bytes = BytesMut::new();
-                wire::frame(&wire::encode(&interest).map_err(io::Error::other)?, &mut bytes);
+                wire::put(&interest, &mut bytes).map_err(io::Error::other)?;
                 chunks.send(bytes.freeze()).await.map_err(io::Error::other)?;
             }
-            frame = answer.frame() => {
-                let Some(frame) = frame else { return Err(io::ErrorKind::UnexpectedEof.into()) };
-                let Ok(data) = frame.map_err(io::Error::other)?.into_data() else { continue };
-                frames.push(&data);
-                while let Some(message) = frames.next().map_err(io::Error::other)? {
-                    let Mine { user, option, seats, expires_at } =
-                        wire::decode(&message).map_err(io::Error::other)?;
-                    let (option, seats) = (OptionId(option), convert::seat_list(&seats));
-                    let selection = Selection { option, seats, expires_at: Time(expires_at) };
-                    handle.tell_here(UserId(user), selection);
-                }
+            message = told.next() => {
+                let message = message.map_err(io::Error::other)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+                let Mine { user, option, seats, expires_at } =
+                    wire::decode(&message).map_err(io::Error::other)?;
+                let (option, seats) = (OptionId(option), convert::seat_list(&seats));
+                let selection = Selection { option, seats, expires_at: Time(expires_at) };
+                handle.tell_here(UserId(user), selection);
             }
         }
     }
@@ -64,17 +58,13 @@ pub(super) fn tell(handle: &Handle, asked: Incoming) -> Chunks {
     body
 }
 
-async fn read(node: &ForNode, mut asked: Incoming) -> Result<(), NotAMessage> {
-    let mut frames = Frames::default();
-    while let Some(Ok(frame)) = asked.frame().await {
-        let Ok(data) = frame.into_data() else { continue };
-        frames.push(&data);
-        while let Some(message) = frames.next()? {
-            let Interest { come, gone } = wire::decode(&message)?;
-            let users = |ids: Vec<u64>| ids.into_iter().map(UserId).collect::<Vec<_>>();
-            node.come(&users(come));
-            node.gone(&users(gone));
-        }
+async fn read(node: &ForNode, asked: Incoming) -> Result<(), NotAMessage> {
+    let mut messages = Messages::of(asked);
+    while let Some(message) = messages.next().await? {
+        let Interest { come, gone } = wire::decode(&message)?;
+        let users = |ids: Vec<u64>| ids.into_iter().map(UserId).collect::<Vec<_>>();
+        node.come(&users(come));
+        node.gone(&users(gone));
     }
     Ok(())
 }
@@ -89,9 +79,9 @@ async fn write(node: Arc<ForNode>, chunks: mpsc::Sender<Bytes>) {
         let mut bytes = BytesMut::new();
         for (user, Selection { option, seats, expires_at }) in news {
             let (user, option, seats) = (user.0, option.0, convert::seats(&seats));
-            match wire::encode(&Mine { user, option, seats, expires_at: expires_at.0 }) {
-                Ok(message) => wire::frame(&message, &mut bytes),
-                Err(error) => tracing::error!(%error, "a selection could not be written for a peer"),
+            let mine = Mine { user, option, seats, expires_at: expires_at.0 };
+            if let Err(error) = wire::put(&mine, &mut bytes) {
+                tracing::error!(%error, "a selection could not be written for a peer");
             }
         }
         if chunks.send(bytes.freeze()).await.is_err() {

@@ -17,8 +17,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::connection::Chunks;
-use super::wire::{self, Down, Frames, NotAMessage, Seen, Up};
+use super::connection::{Chunks, Messages};
+use super::wire::{self, Down, NotAMessage, Seen, Up};
 use super::{convert, memory, mine};
 use crate::cluster::DataService;
 
@@ -89,24 +89,20 @@ fn lane(handle: Handle, asked: Incoming) -> Response<Chunks> {
 /// Puts commands to their shards until the peer has no more.
 async fn read(
     handle: &Handle,
-    mut asked: Incoming,
+    asked: Incoming,
     said: &mpsc::UnboundedSender<Down>,
 ) -> Result<(), NotAMessage> {
-    let mut frames = Frames::default();
-    while let Some(Ok(frame)) = asked.frame().await {
-        let Ok(data) = frame.into_data() else { continue };
-        frames.push(&data);
-        while let Some(message) = frames.next()? {
-            let Up::Ask { id, shard, budget, asks } = wire::decode(&message)?;
-            let asks = asks.into_iter().map(convert::ask_in).collect::<Result<Vec<_>, _>>();
-            let asks = asks.map_err(|unknown| NotAMessage(unknown.to_string()))?;
-            let deadline = Instant::now() + Duration::from_micros(budget);
-            let said = said.clone();
-            handle.decide_for(Forward { shard: ShardId(shard), asks, deadline }, move |reply| {
-                // The peer may be gone.
-                let _waits = said.send(down(id, reply));
-            });
-        }
+    let mut messages = Messages::of(asked);
+    while let Some(message) = messages.next().await? {
+        let Up::Ask { id, shard, budget, asks } = wire::decode(&message)?;
+        let asks = asks.into_iter().map(convert::ask_in).collect::<Result<Vec<_>, _>>();
+        let asks = asks.map_err(|unknown| NotAMessage(unknown.to_string()))?;
+        let deadline = Instant::now() + Duration::from_micros(budget);
+        let said = said.clone();
+        handle.decide_for(Forward { shard: ShardId(shard), asks, deadline }, move |reply| {
+            // The peer may be gone.
+            let _waits = said.send(down(id, reply));
+        });
     }
     Ok(())
 }
@@ -128,9 +124,8 @@ async fn write(mut says: mpsc::UnboundedReceiver<Down>, chunks: mpsc::Sender<Byt
     while says.recv_many(&mut gathered, TOGETHER).await > 0 {
         let mut bytes = BytesMut::new();
         for down in gathered.drain(..) {
-            match wire::encode(&down) {
-                Ok(message) => wire::frame(&message, &mut bytes),
-                Err(error) => tracing::error!(%error, "an answer to a peer could not be written"),
+            if let Err(error) = wire::put(&down, &mut bytes) {
+                tracing::error!(%error, "an answer to a peer could not be written");
             }
         }
         if chunks.send(bytes.freeze()).await.is_err() {
@@ -145,12 +140,9 @@ async fn answer_call(handle: &Handle, call: wire::Call) -> Response<Chunks> {
         Ok(Returned::Memory(memory)) => return Response::new(memory::send(memory)),
         returned => convert::returned_out(returned),
     };
-    match wire::encode(&returned) {
-        Ok(message) => {
-            let mut bytes = BytesMut::new();
-            wire::frame(&message, &mut bytes);
-            Response::new(Chunks::whole(bytes.to_vec()))
-        }
+    let mut bytes = BytesMut::new();
+    match wire::put(&returned, &mut bytes) {
+        Ok(()) => Response::new(Chunks::whole(bytes.freeze())),
         Err(error) => refused(&error),
     }
 }

@@ -337,6 +337,12 @@ pub fn frame(message: &[u8], to: &mut BytesMut) {
     to.extend_from_slice(message);
 }
 
+/// Appends a value as a message with its length in front; nothing, where it cannot be written.
+pub fn put<T: Serialize>(value: &T, to: &mut BytesMut) -> Result<(), NotAMessage> {
+    frame(&encode(value)?, to);
+    Ok(())
+}
+
 /// Cuts a stream of bytes into the messages that were framed.
 #[derive(Debug, Default)]
 pub struct Frames(BytesMut);
