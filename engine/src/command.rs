@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::ids::{ConcertId, OptionId, ReplyTo, RequestKey, ReservationId, SeatNo, UserId};
 use crate::limits::SEATS_PER_COMMAND;
-use crate::option::{OptionStatus, Policy};
+use crate::option::{OptionStatus, PolicyChange};
 use crate::plan::Layout;
 
 /// A command with everything its verdict depends on, and where the reply goes.
@@ -94,7 +94,7 @@ pub enum Command {
     },
     SetPolicy {
         concert: ConcertId,
-        policy: Policy,
+        change: PolicyChange,
     },
 }
 
@@ -154,11 +154,11 @@ impl Command {
             Self::SetOptionStatus { option, status } => {
                 hash.word(12).word(option.0.into()).word(*status as u64)
             }
-            Self::SetPolicy { concert, policy } => hash
+            Self::SetPolicy { concert, change } => hash
                 .word(13)
                 .word(concert.0)
-                .word(policy.reservations_per_user.into())
-                .word(policy.gate.into()),
+                .word(change.reservations_per_user.map_or(u64::MAX, u64::from))
+                .word(change.gate.map_or(u64::MAX, u64::from)),
         };
         hash.0
     }

@@ -29,7 +29,7 @@ pub use effect::{
 };
 pub use policy::{Mode, Policy, PolicyFault, Settings, State};
 pub use restore::{Draw, KeptPass, Snapshot};
-pub use speed::COVERAGE_PER_MILLE;
+pub use speed::{COVERAGE_PER_MILLE, Pace};
 pub use tick::{BlockCount, Missed, Tick, Viewer, block_of};
 
 pub mod draw;
@@ -81,6 +81,8 @@ pub struct Gate {
 
     mirrored: mirrored::Mirrored,
     tick: u32,
+    /// The front at the last tick.
+    told_front: Turn,
     /// Reused from step to step.
     absent: Vec<Turn>,
 }
@@ -122,6 +124,7 @@ impl Gate {
             rebuild_due: false,
             mirrored: mirrored::Mirrored::new(Turn(0)),
             tick: 0,
+            told_front: Turn(0),
             absent: Vec::new(),
         }
     }
@@ -171,6 +174,29 @@ impl Gate {
     #[must_use]
     pub const fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// How far the draw of a presale is.
+    #[must_use]
+    pub const fn draw(&self) -> Draw {
+        self.draw
+    }
+
+    #[must_use]
+    pub const fn concert(&self) -> ConcertId {
+        self.concert
+    }
+
+    /// The latest time it has seen.
+    #[must_use]
+    pub const fn now(&self) -> Time {
+        self.now
+    }
+
+    /// The passes that open the sale, by user.
+    pub fn passes(&self) -> impl Iterator<Item = (UserId, Pass)> {
+        let told = self.passes.sorted().into_iter().filter(|entry| entry.told);
+        told.map(|entry| (entry.user, entry.pass))
     }
 
     #[must_use]

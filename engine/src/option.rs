@@ -35,3 +35,32 @@ pub struct Policy {
     /// Whether selling commands need a pass of the concert's gate.
     pub gate: bool,
 }
+
+/// What of a policy is to be different.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PolicyChange {
+    pub reservations_per_user: Option<u32>,
+    pub gate: Option<bool>,
+}
+
+impl Policy {
+    #[must_use]
+    pub const fn with(self, change: PolicyChange) -> Self {
+        let reservations_per_user = match change.reservations_per_user {
+            Some(bound) => bound,
+            None => self.reservations_per_user,
+        };
+        let gate = match change.gate {
+            Some(gate) => gate,
+            None => self.gate,
+        };
+        Self { reservations_per_user, gate }
+    }
+}
+
+impl From<Policy> for PolicyChange {
+    fn from(policy: Policy) -> Self {
+        let Policy { reservations_per_user, gate } = policy;
+        Self { reservations_per_user: Some(reservations_per_user), gate: Some(gate) }
+    }
+}

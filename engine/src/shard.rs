@@ -219,8 +219,8 @@ impl Shard {
             Command::SetOptionStatus { option, status } => {
                 self.set_option_status(at, *option, *status, request, effects)
             }
-            Command::SetPolicy { concert, policy } => {
-                self.set_policy(at, *concert, *policy, request, effects)
+            Command::SetPolicy { concert, change } => {
+                self.set_policy(at, *concert, *change, request, effects)
             }
             Command::Select { .. } | Command::SelectBest { .. } | Command::Release { .. } => {
                 unreachable!("clicks do not reach the ledger")

@@ -3,17 +3,17 @@
 use crate::limits::{GATE_PASSES, GATE_PER_SECOND};
 use crate::time::{Span, Time};
 
-/// Whether a gate lets anybody in.
+/// Whether a gate lets anybody in. The numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
     /// In turn, as the policy says.
-    Open,
+    Open = 1,
     /// Nobody; the line grows and keeps its order.
-    Paused,
+    Paused = 2,
     /// Everybody, without a pass.
-    Off,
+    Off = 3,
     /// Nobody any more: sold out. Whoever waits is rejected, and whoever comes.
-    Closed,
+    Closed = 4,
 }
 
 impl State {
@@ -26,15 +26,31 @@ impl State {
             Self::Closed => "closed",
         }
     }
+
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Open),
+            2 => Some(Self::Paused),
+            3 => Some(Self::Off),
+            4 => Some(Self::Closed),
+            _ => None,
+        }
+    }
 }
 
-/// In which order people are let in.
+/// In which order people are let in. The numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mode {
     /// As they came.
-    Fifo,
+    Fifo = 1,
     /// Whoever came before the opening is shuffled at the opening; the others queue behind, as they came.
-    PresaleDraw,
+    PresaleDraw = 2,
 }
 
 impl Mode {
@@ -43,6 +59,20 @@ impl Mode {
         match self {
             Self::Fifo => "fifo",
             Self::PresaleDraw => "presale-draw",
+        }
+    }
+
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Fifo),
+            2 => Some(Self::PresaleDraw),
+            _ => None,
         }
     }
 }

@@ -4,6 +4,7 @@ use super::Gate;
 use super::effect::{Answer, Effect, Effects, Left, MirrorOp, Pass, PassEnd, Standing};
 use super::mirrored::Then;
 use super::policy::State;
+use super::speed::Pace;
 use crate::ids::{PassId, ReplyTo, Turn, UserId};
 use crate::limits::{GATE_TURNS, GATE_UNMIRRORED, GATE_WAITERS};
 
@@ -99,6 +100,18 @@ impl Gate {
         }
     }
 
+    /// How fast the line moves, while it does.
+    #[must_use]
+    pub fn pace(&self) -> Option<Pace> {
+        self.speed.pace().filter(|_| self.policy.is_open(self.now))
+    }
+
+    /// Whether ranks mean anything now: not before the draw of a presale.
+    #[must_use]
+    pub fn has_ranks(&self) -> bool {
+        self.shows_ranks()
+    }
+
     fn waiting(&self, turn: Turn) -> Standing {
         if !self.shows_ranks() {
             return Standing::Waiting { turn, ahead: None, eta: None };
@@ -106,7 +119,7 @@ impl Gate {
         let ahead = self.line.ahead_of(turn);
         // Behind the front, the line has to move so far; before it, one is next.
         let distance = if turn < self.front { 1 } else { ahead + 1 - self.line.ahead_of(self.front) };
-        let eta = self.speed.eta(distance).filter(|_| self.policy.is_open(self.now));
+        let eta = self.pace().map(|pace| pace.eta(distance));
         Standing::Waiting { turn, ahead: Some(ahead), eta }
     }
 }

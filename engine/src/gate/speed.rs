@@ -34,8 +34,35 @@ pub struct Speed {
     passed: VecDeque<u32>,
     /// The second that is being counted, and what it has so far; none while nobody waits.
     counting: Option<(i64, u32)>,
-    /// Mean and variance of those, once there are enough: everybody who asks is told from the same.
-    measured: Option<(f64, f64)>,
+    /// Of those, once there are enough: everybody who asks is told from the same.
+    measured: Option<Pace>,
+}
+
+/// How fast the line moves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pace {
+    /// Turns that the front passes in a second, on average.
+    pub mean: f64,
+    /// Of that number.
+    pub variance: f64,
+    /// Seconds that were counted; at least ten.
+    pub seconds: u32,
+}
+
+impl Pace {
+    /// How long until the front will have passed `turns` more.
+    #[must_use]
+    pub fn eta(&self, turns: u32) -> Eta {
+        let n = f64::from(self.seconds);
+        let time = f64::from(turns) / self.mean;
+        let relative = self.variance / (self.mean * self.mean);
+        let deviation = (time * relative + time * time * relative / n).sqrt();
+        let quantile = QUANTILE + (QUANTILE * QUANTILE * QUANTILE + QUANTILE) / (4.0 * (n - 1.0));
+        Eta {
+            low: span((time - quantile * deviation - 1.0).max(0.0)),
+            high: span(time + quantile * deviation + 1.0),
+        }
+    }
 }
 
 impl Speed {
@@ -76,16 +103,16 @@ impl Speed {
         self.measured = self.measure();
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "at most 60")]
-    fn measure(&self) -> Option<(f64, f64)> {
-        let n = self.passed.len() as f64;
+    fn measure(&self) -> Option<Pace> {
+        let seconds = u32::try_from(self.passed.len()).ok()?;
+        let n = f64::from(seconds);
         let mean = self.passed.iter().copied().map(f64::from).sum::<f64>() / n;
         if self.passed.len() < SECONDS_LEAST || mean <= 0.0 {
             return None;
         }
         let square = |count: f64| (count - mean) * (count - mean);
         let squares = self.passed.iter().copied().map(f64::from).map(square).sum::<f64>();
-        Some((mean, squares / (n - 1.0)))
+        Some(Pace { mean, variance: squares / (n - 1.0), seconds })
     }
 
     /// The front passed so many turns at `now`.
@@ -98,20 +125,9 @@ impl Speed {
         }
     }
 
-    /// How long until the front will have passed `turns` more.
-    #[must_use]
-    pub fn eta(&self, turns: u32) -> Option<Eta> {
-        let (mean, variance) = self.measured?;
-        #[expect(clippy::cast_precision_loss, reason = "at most 60")]
-        let n = self.passed.len() as f64;
-        let time = f64::from(turns) / mean;
-        let relative = variance / (mean * mean);
-        let deviation = (time * relative + time * time * relative / n).sqrt();
-        let quantile = QUANTILE + (QUANTILE * QUANTILE * QUANTILE + QUANTILE) / (4.0 * (n - 1.0));
-        Some(Eta {
-            low: span((time - quantile * deviation - 1.0).max(0.0)),
-            high: span(time + quantile * deviation + 1.0),
-        })
+    /// What was measured, for those who estimate elsewhere; `None` before it says anything.
+    pub const fn pace(&self) -> Option<Pace> {
+        self.measured
     }
 }
 
@@ -160,7 +176,7 @@ mod tests {
             while now < Time(measured * SECOND) {
                 step(&mut speed, &mut now);
             }
-            let (asked, eta) = (now, speed.eta(distance).unwrap());
+            let (asked, eta) = (now, speed.pace().unwrap().eta(distance));
             let mut left = i64::from(distance);
             while left > 0 {
                 left -= i64::from(step(&mut speed, &mut now));
@@ -194,18 +210,18 @@ mod tests {
         for _ in 0..10 {
             speed.busy(now);
             speed.passed(now, 3);
-            assert_eq!(speed.eta(1), None);
+            assert_eq!(speed.pace(), None);
             now = now + Span::from_secs(1);
         }
         speed.busy(now);
         speed.passed(now, 3);
-        assert_eq!(speed.eta(1), None, "the first second was cut short");
+        assert_eq!(speed.pace(), None, "the first second was cut short");
         speed.busy(now + Span::from_secs(1));
-        let eta = speed.eta(30).unwrap();
+        let eta = speed.pace().unwrap().eta(30);
         assert_eq!((eta.low, eta.high), (Span::from_secs(9), Span::from_secs(11)));
         speed.busy(now + Span::from_secs(1_000_000));
-        assert_eq!(speed.eta(1), None, "it has stood still for a minute");
+        assert_eq!(speed.pace(), None, "it has stood still for a minute");
         speed.restart();
-        assert_eq!(speed.eta(1), None);
+        assert_eq!(speed.pace(), None);
     }
 }

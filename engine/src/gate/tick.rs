@@ -84,13 +84,18 @@ impl Tick {
 
 impl Gate {
     /// Ends a tick: writes what changed since the last into `tick`. Costs what changed, whoever waits. Changes nothing
-    /// but what counts as told, so it is no input.
-    pub fn cut(&mut self, tick: &mut Tick) {
-        self.tick = self.tick.wrapping_add(1);
-        tick.no = self.tick;
+    /// but what counts as told, so it is no input. `false`: nothing did, and there is no tick.
+    pub fn cut(&mut self, tick: &mut Tick) -> bool {
         tick.serving = self.front;
         tick.counts.clear();
         tick.counts.extend(self.line.take_changed().map(|(block, ahead)| BlockCount::new(block, ahead)));
+        let has_news = !tick.counts.is_empty() || self.front != self.told_front;
+        if has_news {
+            self.tick = self.tick.wrapping_add(1);
+            self.told_front = self.front;
+        }
+        tick.no = self.tick;
+        has_news
     }
 
     /// Where a viewer begins: all blocks with anything ahead, to be followed by the next tick.

@@ -9,7 +9,7 @@ use crate::entry::Fact;
 use crate::ids::{ConcertId, OptionId};
 use crate::index::mix;
 use crate::limits::{CONCERTS_PER_SHARD, OPTIONS_PER_SHARD, SEATS_PER_SHARD};
-use crate::option::{OptionStatus, Policy};
+use crate::option::{OptionStatus, Policy, PolicyChange};
 use crate::outcome::{Granted, Refusal, Unavailable};
 use crate::pending::Change;
 use crate::plan::Layout;
@@ -96,7 +96,7 @@ impl Shard {
         self.find_concert(id).unwrap_or_else(|| {
             assert!(self.concerts.len() < CONCERTS_PER_SHARD, "the ledger bounds what is restored");
             let index = u32::try_from(self.concerts.len()).expect("bounded by CONCERTS_PER_SHARD");
-            let policy = Policy { reservations_per_user: self.settings.reservations_per_user, gate: false };
+            let policy = self.default_policy();
             self.concerts.push(ConcertState { id, policy, policy_version: 0 });
             let concerts = &self.concerts;
             self.concert_index.insert(mix(id.0), index, |i| mix(concerts[i as usize].id.0));
@@ -147,11 +147,15 @@ impl Shard {
         }
     }
 
+    const fn default_policy(&self) -> Policy {
+        Policy { reservations_per_user: self.settings.reservations_per_user, gate: false }
+    }
+
     pub(super) fn set_policy(
         &mut self,
         at: Time,
         concert: ConcertId,
-        policy: Policy,
+        change: PolicyChange,
         request: Request,
         effects: &mut Effects,
     ) -> Decision {
@@ -159,7 +163,11 @@ impl Shard {
             return self.wait_for(no, at, request);
         }
         let known = self.find_concert(concert).map(|index| &self.concerts[index as usize]);
-        if known.is_some_and(|known| known.policy_version > 0 && known.policy == policy) {
+        let before = known.map_or_else(|| self.default_policy(), |known| known.policy);
+        let policy = before.with(change);
+        // Whoever names a bound wants it to stay, also where the default is another one day.
+        let is_pinned = known.is_some_and(|known| known.policy_version > 0);
+        if policy == before && (is_pinned || change.reservations_per_user.is_none()) {
             return Granted::Done.into();
         }
         if known.is_none() && !self.has_room_for_a_concert() {

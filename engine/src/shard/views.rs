@@ -99,6 +99,13 @@ impl Shard {
         })
     }
 
+    /// The option's concert, where selling commands need a pass of its gate.
+    #[must_use]
+    pub fn gate_of(&self, option: OptionId) -> Option<ConcertId> {
+        let concert = &self.concerts[self.option(self.find_option(option)?).concert as usize];
+        concert.policy.gate.then_some(concert.id)
+    }
+
     /// The public state of every seat of an option, in seat order; empty when it is unknown.
     pub fn seat_states(&self, option: OptionId) -> impl Iterator<Item = SeatState> + '_ {
         self.seats_of(option).iter().map(|seat| seat.phase().public())

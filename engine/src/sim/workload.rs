@@ -171,7 +171,7 @@ impl Workload {
             _ => {
                 let reservations_per_user = u32::from(!self.prng.chance(50)) * self.small();
                 let policy = Policy { reservations_per_user, gate: self.prng.chance(200) };
-                Command::SetPolicy { concert: self.concert(), policy }
+                Command::SetPolicy { concert: self.concert(), change: policy.into() }
             }
         }
     }

@@ -109,7 +109,7 @@ fn a_full_memory_of_keys_refuses_new_ones_and_evicts_none() {
     let mut ask = |key: Option<u128>, reservations_per_user, now| {
         let policy = Policy { reservations_per_user, gate: false };
         let caller = Caller { user: UserId(5), authority: Authority::Any };
-        let command = Command::SetPolicy { concert: ConcertId(1), policy };
+        let command = Command::SetPolicy { concert: ConcertId(1), change: policy.into() };
         let request = Request { reply: ReplyTo(1), caller, key: key.map(RequestKey), pass: false, command };
         effects.clear();
         shard.step(Time(now), Input::Command(request), &mut effects);

@@ -174,7 +174,7 @@ impl World {
                     reservations_per_user: named.get("max").copied().unwrap_or(4),
                     gate: named.get("gate").is_some_and(|gate| *gate == 1),
                 };
-                Command::SetPolicy { concert: CONCERT, policy }
+                Command::SetPolicy { concert: CONCERT, change: policy.into() }
             }
             other => panic!("no such command: {other}"),
         };

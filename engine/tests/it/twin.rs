@@ -180,7 +180,7 @@ impl Pair {
             Ask::Status(status) => Command::SetOptionStatus { option: OPTION, status: *status },
             Ask::Policy(reservations_per_user, gate) => {
                 let policy = Policy { reservations_per_user: *reservations_per_user, gate: *gate };
-                Command::SetPolicy { concert: CONCERT, policy }
+                Command::SetPolicy { concert: CONCERT, change: policy.into() }
             }
         }
     }

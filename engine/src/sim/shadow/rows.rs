@@ -6,7 +6,7 @@ use super::{Pending, Performance, Row, Seat, Shadow, Verdict, grant, refuse};
 use crate::command::{Authority, Command, Request, SeatList};
 use crate::entry::Fact;
 use crate::ids::{ConcertId, OptionId, ReservationId, UserId};
-use crate::option::{OptionStatus, Policy};
+use crate::option::{OptionStatus, PolicyChange};
 use crate::outcome::{Conflicts, Granted, Refusal, SeatState};
 use crate::plan::Layout;
 use crate::reservation::{Kind, Reservation, Status};
@@ -26,7 +26,7 @@ impl Shadow {
             | Command::Unblock { reservation } => self.transition(request, *reservation, arrived),
             Command::AddOption { option, concert, layout } => self.add_option(*option, *concert, layout),
             Command::SetOptionStatus { option, status } => self.set_status(*option, *status),
-            Command::SetPolicy { concert, policy } => self.set_policy(*concert, *policy),
+            Command::SetPolicy { concert, change } => self.set_policy(*concert, *change),
             Command::Select { .. } | Command::SelectBest { .. } | Command::Release { .. } => {
                 unreachable!("a click")
             }
@@ -212,12 +212,14 @@ impl Shadow {
         Verdict::Append(Fact::Option { option, concert, status, version })
     }
 
-    fn set_policy(&self, concert: ConcertId, policy: Policy) -> Verdict {
+    fn set_policy(&self, concert: ConcertId, change: PolicyChange) -> Verdict {
         if self.pending.contains_key(&Row::Policy(concert)) {
             return Verdict::Wait(Row::Policy(concert));
         }
         let known = self.policies.get(&concert);
-        if known.is_some_and(|(known, _)| *known == policy) {
+        let before = self.policy(concert);
+        let policy = before.with(change);
+        if policy == before && (known.is_some() || change.reservations_per_user.is_none()) {
             return grant(Granted::Done);
         }
         let version = known.map_or(0, |(_, version)| *version) + 1;

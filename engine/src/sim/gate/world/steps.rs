@@ -178,7 +178,9 @@ impl World<'_> {
     /// A tick for the viewers, over the wire; then everybody counts what the owner counts.
     pub(super) fn cut(&mut self) -> Verdict {
         let Some(gate) = &mut self.gate else { return Ok(()) };
-        gate.cut(&mut self.tick);
+        if !gate.cut(&mut self.tick) {
+            return Ok(());
+        }
         let mut bytes = Vec::new();
         self.tick.encode(&mut bytes);
         let Some(mut tick) = Tick::decode(&bytes) else { return Err("a tick is not readable".to_owned()) };
