@@ -18,6 +18,9 @@ use engine::{Authority, Caller, Command, ConcertId, OptionId, SeatNo, Settings, 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 
+#[path = "../tests/it/gate_world.rs"]
+#[expect(dead_code, reason = "the faults are the tests'")]
+mod gate_world;
 #[path = "../tests/it/ledger.rs"]
 #[expect(dead_code, reason = "the faults are the tests'")]
 mod ledger;
@@ -73,7 +76,7 @@ fn click(task: u64, turn: u64) -> Ask {
         Command::Release { option: OPTION, seats: Some(seats) }
     };
     let caller = Caller { user: UserId(task + 1), authority: Authority::Own };
-    Ask { caller, key: None, pass: false, command }
+    Ask { caller, key: None, pass: None, command }
 }
 
 /// Processor time of this process so far, in seconds.
@@ -121,6 +124,7 @@ async fn serve() -> (System, Handle) {
         mirror: world.mirror.clone(),
         shards: 1,
         settings: Settings::default(),
+        gates: world.gate_options(1),
         lease: LeaseSettings::default(),
         ledger_ack_timeout: Duration::from_secs(5),
         feed_tick: Duration::from_millis(50),

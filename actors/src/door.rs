@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::handle::{Answer, Ask, ShardStatus};
 use crate::inbox::Inbox;
+use crate::leases::Lease;
 use crate::observe::ShardGauges;
 use crate::permits::{Permit, Pool};
 use crate::ports::Owner;
@@ -38,7 +39,8 @@ pub(crate) enum Route {
     Serving {
         epoch: Epoch,
         actor: ActorRef<Message>,
-        inbox: Arc<Inbox>,
+        inbox: Arc<Inbox<Asked>>,
+        lease: Lease,
     },
     /// Another node has it.
     Elsewhere {

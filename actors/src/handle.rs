@@ -10,16 +10,18 @@ use std::time::Duration;
 
 use engine::shard::judge_ended;
 use engine::{
-    Caller, ChainHead, Command, Epoch, OptionId, Outcome, Refusal, RequestKey, Reservation, ReservationId,
-    SeatState, ShardId, Unavailable, UserId,
+    Caller, ChainHead, Command, Epoch, OptionId, Outcome, PassId, Refusal, RequestKey, Reservation,
+    ReservationId, SeatState, ShardId, Time, Unavailable, UserId,
 };
 use tokio::time::Instant;
 
 use crate::arrivals::Arrivals;
 use crate::batch::{self, Sent};
+use crate::clock::LedgerClock;
 use crate::door::{Door, Doors, Route};
 use crate::feed::{Frame, Hub, Position, Watch};
 use crate::followers::{Followers, Following, ForNode, Interests, Selection};
+use crate::gates::Gates;
 use crate::leases::Leases;
 use crate::mirror::Mirroring;
 use crate::observe::{Metrics, Op};
@@ -47,6 +49,7 @@ pub(crate) struct Inner {
     pub hub: Arc<Hub>,
     pub followers: Arc<Followers>,
     pub ledger: Arc<dyn Ledger>,
+    pub clock: LedgerClock,
     pub leases: Leases,
     pub mirror: Mirroring,
     /// One at a time.
@@ -56,6 +59,7 @@ pub(crate) struct Inner {
     pub peers: Arc<dyn Peers>,
     pub hints: Hints,
     pub arrivals: Arrivals,
+    pub gates: Gates,
 }
 
 /// A command as the edge brings it. Where the reply goes is the handle's business.
@@ -63,8 +67,8 @@ pub(crate) struct Inner {
 pub struct Ask {
     pub caller: Caller,
     pub key: Option<RequestKey>,
-    /// Whether a live pass was shown.
-    pub pass: bool,
+    /// The pass that was shown, if its signature is good and it is the caller's. Whether it is live the owner knows.
+    pub pass: Option<PassId>,
     pub command: Command,
 }
 
@@ -109,6 +113,18 @@ pub enum ShardStatus {
 impl Handle {
     pub(crate) fn new(inner: Inner) -> Self {
         Self { inner: Arc::new(inner) }
+    }
+
+    /// The ledger's time, as this node has it.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.inner.clock.now()
+    }
+
+    /// The way to the gates of concerts.
+    #[must_use]
+    pub fn gates(&self) -> &Gates {
+        &self.inner.gates
     }
 
     /// Asks a shard and waits for its answer, at most until `deadline`. A ledger command that the

@@ -7,23 +7,28 @@
 use std::sync::Mutex;
 
 use crate::lock::lock;
-use crate::shard::Asked;
 
 /// One for each actor, so that what a dead one left is dropped with it: permits return, and who waits hears of it.
-#[derive(Debug, Default)]
-pub struct Inbox(Mutex<Vec<Asked>>);
+#[derive(Debug)]
+pub struct Inbox<T>(Mutex<Vec<T>>);
 
-impl Inbox {
+impl<T> Default for Inbox<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> Inbox<T> {
     /// Whether the actor must be told: nothing was there.
     #[must_use]
-    pub fn push(&self, asked: Asked) -> bool {
+    pub fn push(&self, asked: T) -> bool {
         let mut waiting = lock(&self.0);
         waiting.push(asked);
         waiting.len() == 1
     }
 
     /// Takes everything, in the order in which it came, and leaves an empty buffer behind.
-    pub fn take_into(&self, buffer: &mut Vec<Asked>) {
+    pub fn take_into(&self, buffer: &mut Vec<T>) {
         debug_assert!(buffer.is_empty(), "what was taken before is decided");
         std::mem::swap(&mut *lock(&self.0), buffer);
     }

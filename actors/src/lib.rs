@@ -8,7 +8,7 @@
 //! edge; [`batch`] for several commands at once), `shard` (the loop around the engine), [`writer`] (group commit: first its pure
 //! `machine`, then [`writer::seal`]), `supervisor` and `restore` (how a shard comes
 //! back), `leases`, [`reach`] and [`clock`] (whose it is, and when), [`mirror`], [`feed`] and [`followers`]
-//! (who is told),
+//! (who is told), [`gates`] (waiting rooms),
 //! [`observe`] (what is counted), [`ops`] (what operators see), [`system`] (start and stop).
 
 pub mod ports;
@@ -44,6 +44,7 @@ pub mod reach;
 
 pub mod feed;
 pub mod followers;
+pub mod gates;
 pub mod mirror;
 pub mod resync;
 
@@ -51,6 +52,7 @@ pub mod observe;
 pub mod ops;
 pub mod system;
 
+pub use gates::Gates;
 pub use handle::Handle;
 pub use steward::Rebalance;
 pub use system::{LeaseSettings, Options, ShutdownReport, StartError, System};

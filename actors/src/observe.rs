@@ -21,6 +21,10 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::permits::Pool;
 
+pub use self::gates::GateGauges;
+use self::gates::GateMetrics;
+
+mod gates;
 #[cfg(test)]
 mod tests;
 
@@ -125,6 +129,7 @@ struct Inner {
     viewer_resets: Counter,
     expired: Family<KindLabels, Counter>,
     expired_handles: [Counter; 2],
+    gates: GateMetrics,
     shards: OnceLock<Arc<[Arc<ShardGauges>]>>,
 }
 
@@ -201,6 +206,7 @@ impl Default for Metrics {
             viewer_resets: Counter::default(),
             expired,
             expired_handles,
+            gates: GateMetrics::default(),
             shards: OnceLock::new(),
         }))
     }
@@ -232,6 +238,7 @@ impl Metrics {
         r.register("viewers", "Watches of options, however they are watched", m.viewers.clone());
         r.register("viewer_resets", "Snapshots for viewers who had something and could not go on from there", m.viewer_resets.clone());
         r.register("expired", "Soft locks and holds that ran out", m.expired.clone());
+        m.gates.register(r);
         r.register_collector(Box::new(Scrape(self.clone())));
     }
 

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use engine::handoff::Attempt;
 use engine::{Epoch, OptionId, Reservation, ReservationId, ShardId, SoftLock, Unavailable, UserId};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::followers::Selection;
+use crate::gates::{GateForward, GateReply};
 use crate::handle::{Answer, Ask, Memory};
 use crate::mirror::check::MirrorCheck;
 use crate::moves::{MoveError, MoveId, MoveInfo};
@@ -30,6 +31,10 @@ pub trait Peers: Send + Sync + 'static {
     /// one [`Reply::Answer`] for each, or one of the others for all; an end without them means that nobody knows
     /// what became of the rest.
     fn ask(&self, owner: &Owner, forward: Forward) -> mpsc::UnboundedReceiver<Reply>;
+
+    /// Asks the owner of a gate. Never waits. A channel that ends without a reply means that nobody knows what became
+    /// of it.
+    fn ask_gate(&self, owner: &Owner, forward: GateForward) -> oneshot::Receiver<GateReply>;
 
     /// Asks another node for what it knows of a shard, or for its part of a move or a repair.
     ///
@@ -207,6 +212,13 @@ impl Peers for Alone {
         // The receiver is here.
         let _waits = replies.send(Reply::NotSent);
         answers
+    }
+
+    fn ask_gate(&self, _: &Owner, _: GateForward) -> oneshot::Receiver<GateReply> {
+        let (reply, answer) = oneshot::channel();
+        // The receiver is here.
+        let _waits = reply.send(GateReply::NotSent);
+        answer
     }
 
     async fn call(&self, node: &Owner, _: Call, _: Instant) -> Result<Returned, PeerError> {

@@ -1,7 +1,7 @@
 //! A shard's actor: receive → step → perform the effects, with no `.await` in between. Not one `if`
 //! about a seat.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,8 +9,8 @@ use std::time::Duration;
 use engine::entry::Fact;
 use engine::handoff::{Attempt, End, Heard};
 use engine::{
-    Effect, Effects, Entry, Input, MirrorOp, OptionId, Outcome, Reason, Request, Reservation, ReservationId,
-    SeatChange, Shard, Unavailable, UserId,
+    ConcertId, Effect, Effects, Entry, Input, MirrorOp, OptionId, Outcome, Reason, Request, Reservation,
+    ReservationId, SeatChange, Shard, Unavailable, UserId,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
@@ -20,6 +20,7 @@ use crate::batch::{Batch, Owed, Part};
 use crate::clock::LedgerClock;
 use crate::feed::{Hub, Inlet};
 use crate::followers::{Followers, Selection};
+use crate::gates::LivePasses;
 use crate::handle::{Answer, Ask, Memory};
 use crate::inbox::Inbox;
 use crate::leases::Lease;
@@ -40,6 +41,7 @@ use self::moving::Moving;
 use self::resync::Parked;
 pub use self::resync::{Order, Quiet};
 
+mod admission;
 mod moving;
 mod resync;
 mod views;
@@ -81,6 +83,8 @@ pub enum Message {
     /// How many entries are not durable and how many answers are owed.
     Owed(oneshot::Sender<usize>),
     Resync(Order),
+    /// The gate of a concert serves, and these are its passes.
+    Gate(ConcertId, Arc<LivePasses>),
     /// Give the shard to another node. Answered when it is over.
     Move {
         no: u64,
@@ -121,6 +125,8 @@ pub enum Halt {
     OtherHash,
     #[error("the mirror knows a newer epoch")]
     MirrorFenced,
+    #[error("a gate of the shard has stopped")]
+    Gate,
     #[error("a resync found another end of the chain in the ledger")]
     Resync,
     #[error("the ledger did not say whether the shard was handed over, and left it here")]
@@ -136,7 +142,7 @@ pub struct ShardActor;
 /// What a restored shard is started with.
 pub struct Start {
     pub shard: Box<Shard>,
-    pub inbox: Arc<Inbox>,
+    pub inbox: Arc<Inbox<Asked>>,
     pub lease: Lease,
     pub clock: LedgerClock,
     pub gauges: Arc<ShardGauges>,
@@ -174,6 +180,8 @@ pub struct Serving {
     /// Ledger commands that wait for the end of a resync.
     parked: Option<Parked>,
     moving: Option<Moving>,
+    /// By concert.
+    gates: BTreeMap<ConcertId, Arc<LivePasses>>,
     wake: Wake,
     clicks: u32,
     /// What was taken from the inbox; empty between turns.
@@ -190,7 +198,7 @@ impl Actor for ShardActor {
         start.gauges.epoch.store(shard.epoch().0, Ordering::Relaxed);
         start.writer.open(shard.id(), shard.epoch(), shard.head(), me.clone());
         let mut serving = Serving {
-            wake: Wake::new(me.clone()),
+            wake: Wake::new(me.clone(), || Message::Tick),
             start,
             me,
             effects: Effects::new(),
@@ -200,6 +208,7 @@ impl Actor for ShardActor {
             touched: Vec::new(),
             parked: None,
             moving: None,
+            gates: BTreeMap::new(),
             clicks: 0,
             asked: Vec::new(),
         };
@@ -262,6 +271,7 @@ impl Serving {
             // What is being given away is compared by its next owner.
             Message::Resync(_) if self.moving.is_some() => {}
             Message::Resync(order) => self.resync(now, order)?,
+            Message::Gate(concert, passes) => drop(self.gates.insert(concert, passes)),
             Message::Move { no, to, done } => self.begin_move(now, no, to, done),
             Message::OfMove(attempt, heard) => self.hear_of_move(now, attempt, heard)?,
             Message::MoveTick(attempt) => self.tick_move(now, attempt)?,
@@ -355,8 +365,12 @@ impl Serving {
         let is_timed = owed.is_some() || self.clicks.is_multiple_of(SAMPLE);
         let since = is_timed.then_some(now);
         let waiting = Waiting { reply, owed, op: Op::of(&ask.command), since };
-        let Ask { caller, key, pass, command } = ask;
         let reply = self.replies.insert(waiting);
+        let Some(pass) = self.is_admitted(now, &ask) else {
+            self.replies.answer(reply, Answer::unavailable(Unavailable::Overloaded), &self.start.metrics);
+            return Ok(());
+        };
+        let Ask { caller, key, command, .. } = ask;
         self.step(now, Input::Command(Request { reply, caller, key, pass, command }))
     }
 
@@ -381,6 +395,7 @@ impl Serving {
         for effect in effects.drain(..) {
             match effect {
                 Effect::Reply { to, outcome, replayed } => {
+                    self.give_back_if_bought(&outcome);
                     self.replies.answer(to, Answer { outcome, replayed }, &self.start.metrics);
                 }
                 Effect::Append(entry) => self.append(entry),

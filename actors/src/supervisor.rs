@@ -253,6 +253,7 @@ impl State {
         }
         let door = &self.tree.doors[usize::from(shard.0)];
         let inbox = Arc::new(Inbox::default());
+        let lease = ready.lease.clone();
         let start = Start {
             shard: ready.shard,
             inbox: inbox.clone(),
@@ -274,7 +275,7 @@ impl State {
                 tracing::debug!(%shard, %epoch, "serving");
                 child.stage = Stage::Serving { epoch, actor: actor.get_cell(), since: Instant::now() };
                 self.by_actor.insert(actor.get_id(), shard);
-                self.show(shard, Route::Serving { epoch, actor, inbox });
+                self.show(shard, Route::Serving { epoch, actor, inbox, lease });
             }
             Err(error) => {
                 tracing::error!(%shard, %epoch, %error, "the shard's actor did not start");

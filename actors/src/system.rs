@@ -14,6 +14,7 @@ use crate::clock::LedgerClock;
 use crate::door::{Door, Doors, Route};
 use crate::feed::Hub;
 use crate::followers::Followers;
+use crate::gates::{self, GateOptions, Gates};
 use crate::handle::{self, Handle};
 use crate::leases::{Leases, Renewal};
 use crate::mirror::Mirroring;
@@ -43,6 +44,7 @@ pub struct Options {
     pub peers: Arc<dyn Peers>,
     pub rebalance: Rebalance,
     pub settings: Settings,
+    pub gates: GateOptions,
     pub lease: LeaseSettings,
     /// How long a client waits for the ledger before it is told to retry its key.
     pub ledger_ack_timeout: Duration,
@@ -161,29 +163,27 @@ impl System {
         let renewal = Renewal {
             ledger: ledger.clone(),
             leases: leases.clone(),
-            clock,
+            clock: clock.clone(),
             metrics: metrics.clone(),
             peers: peers.clone(),
         };
         let renewal = tokio::spawn(renewal.run(lease, supervisor.clone())).abort_handle();
-        let steward = Steward {
-            me: ledger.me(),
-            ledger: ledger.clone(),
-            peers: peers.clone(),
-            leases: leases.clone(),
-            supervisor: supervisor.clone(),
-            moves: moves.clone(),
-            hints: hints.clone(),
-            shards: options.shards,
-            ttl: lease.ttl,
-            rebalance: options.rebalance,
-        };
+        let steward = options.steward(&leases, &supervisor, &moves, &hints);
         let steward = tokio::spawn(steward.run()).abort_handle();
+        let common = gates::Common {
+            doors: doors.clone(),
+            clock: clock.clone(),
+            peers: peers.clone(),
+            hints: hints.clone(),
+            metrics: metrics.clone(),
+        };
+        let gates = Gates::start(&options.gates, common);
         let handle = Handle::new(handle::Inner {
             doors: doors.clone(),
             hub: hub.clone(),
             followers,
             ledger: ledger.clone(),
+            clock,
             leases: leases.clone(),
             mirror: mirror.clone(),
             resyncs: tokio::sync::Mutex::default(),
@@ -192,6 +192,7 @@ impl System {
             peers,
             hints,
             arrivals: Arrivals::new(restorer, supervisor.clone()),
+            gates,
         });
         let tasks = vec![mirror_task, renewal, pulse, steward];
         Ok(Self { handle, moves, doors, leases, ledger, writer, mirror, hub, supervisor, tasks })
@@ -301,6 +302,27 @@ impl Options {
             mirror_restore_timeout: self.mirror_restore_timeout,
             metrics: self.metrics.clone(),
             room: Arc::new(Semaphore::new(restore::CONCURRENT)),
+        }
+    }
+
+    fn steward(
+        &self,
+        leases: &Leases,
+        supervisor: &ActorRef<supervisor::Message>,
+        moves: &Moves,
+        hints: &Hints,
+    ) -> Steward {
+        Steward {
+            me: self.ledger.me(),
+            ledger: self.ledger.clone(),
+            peers: self.peers.clone(),
+            leases: leases.clone(),
+            supervisor: supervisor.clone(),
+            moves: moves.clone(),
+            hints: hints.clone(),
+            shards: self.shards,
+            ttl: self.lease.ttl,
+            rebalance: self.rebalance,
         }
     }
 

@@ -1,11 +1,9 @@
-//! One timer per shard: tells its actor when a deadline is due.
+//! One timer per actor: tells it when a deadline is due.
 
 use engine::Time;
 use ractor::ActorRef;
 use tokio::sync::watch;
 use tokio::time::Instant;
-
-use crate::shard::Message;
 
 /// Armed by the actor, and gone with it.
 #[derive(Debug)]
@@ -16,9 +14,9 @@ pub struct Wake {
 }
 
 impl Wake {
-    pub fn new(actor: ActorRef<Message>) -> Self {
+    pub fn new<M: ractor::Message>(actor: ActorRef<M>, tick: fn() -> M) -> Self {
         let (at, receiver) = watch::channel(None);
-        tokio::spawn(run(receiver, actor));
+        tokio::spawn(run(receiver, actor, tick));
         Self { at, armed: None }
     }
 
@@ -40,14 +38,18 @@ impl Wake {
     }
 }
 
-async fn run(mut at: watch::Receiver<Option<Instant>>, actor: ActorRef<Message>) {
+async fn run<M: ractor::Message>(
+    mut at: watch::Receiver<Option<Instant>>,
+    actor: ActorRef<M>,
+    tick: fn() -> M,
+) {
     loop {
         let target = *at.borrow_and_update();
         let changed = match target {
             Some(instant) => tokio::select! {
                 changed = at.changed() => changed,
                 () = tokio::time::sleep_until(instant) => {
-                    if actor.send_message(Message::Tick).is_err() {
+                    if actor.send_message(tick()).is_err() {
                         return;
                     }
                     at.changed().await

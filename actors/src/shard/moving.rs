@@ -53,6 +53,10 @@ impl Serving {
             // Dropped, which says that the move has ended: another one, or a resync, is under way.
             return;
         }
+        if let Some(concert) = self.unmirrored_gate() {
+            tracing::warn!(shard = %self.start.shard.id(), %concert, "the shard stays: the mirror does not have its gate's line");
+            return;
+        }
         let mut orders = Vec::new();
         let attempt = Attempt { epoch: self.start.shard.epoch(), no };
         let patience = Patience::default();

@@ -16,7 +16,7 @@ use crate::world::{Node, ONE, World, hold, list, reserved, select, shard_of};
 
 fn asked(user: u64, key: Option<u128>, command: Command) -> Ask {
     let caller = Caller { user: UserId(user), authority: Authority::Own };
-    Ask { caller, key: key.map(RequestKey), pass: false, command }
+    Ask { caller, key: key.map(RequestKey), pass: None, command }
 }
 
 fn selecting(user: u64, seats: &[u32]) -> Ask {

@@ -9,8 +9,8 @@ use actors::ports::{AppendError, Batch, LeaseRow, Ledger, LedgerError, Owner, Sh
 use actors::row::EventRow;
 use actors::writer::seal;
 use async_trait::async_trait;
-use engine::entry::{Answered, Restored, RestoredOption, Told};
-use engine::option::OptionStatus;
+use engine::entry::{Answered, Restored, RestoredOption, RestoredPolicy, Told};
+use engine::option::{OptionStatus, Policy};
 use engine::plan::Layout;
 use engine::reservation::Kind;
 use engine::{
@@ -40,6 +40,7 @@ pub struct Tables {
     pub reservations: BTreeMap<ReservationId, Reservation>,
     seats: BTreeMap<(OptionId, SeatNo), ReservationId>,
     options: BTreeMap<OptionId, (ShardId, ConcertId, OptionStatus, u32)>,
+    policies: BTreeMap<ConcertId, (ShardId, RestoredPolicy)>,
     pub layouts: BTreeMap<OptionId, Arc<Layout>>,
     /// Eaten one by one by the appends.
     pub faults: VecDeque<Fault>,
@@ -146,7 +147,7 @@ impl Tables {
         assert_eq!(owners, self.seats);
     }
 
-    fn fence(&self, owner: u64, shard: ShardId, epoch: Epoch) -> bool {
+    pub fn fence(&self, owner: u64, shard: ShardId, epoch: Epoch) -> bool {
         let is_it = |lease: &Lease| lease.owner == owner && lease.epoch == epoch && !lease.is_released;
         self.leases.get(&shard).is_some_and(is_it)
     }
@@ -200,6 +201,9 @@ impl Tables {
         if Some(UserId(row.user)) == self.refused && row.user != 0 {
             return Err(format!("user {}", row.user));
         }
+        if row.reservation.0 == 0 && row.option == 0 {
+            return self.apply_policy(row);
+        }
         if row.reservation.0 == 0 {
             let status = OptionStatus::from_number(row.status).ok_or("status")?;
             let former = self.options.get(&OptionId(row.option)).map_or(0, |(.., version)| *version);
@@ -230,6 +234,18 @@ impl Tables {
         Ok(())
     }
 
+    fn apply_policy(&mut self, row: &EventRow) -> Result<(), String> {
+        let concert = ConcertId(row.concert);
+        let former = self.policies.get(&concert).map_or(0, |former| former.1.version);
+        if row.version != former + 1 {
+            return Err(format!("policy of {concert}"));
+        }
+        let version = row.version;
+        let policy = Policy { reservations_per_user: row.reservations_per_user, gate: row.gate };
+        self.policies.insert(concert, (row.shard, RestoredPolicy { concert, policy, version }));
+        Ok(())
+    }
+
     fn load(&self, shard: ShardId, horizon: Time) -> Restored {
         let none = Vec::new();
         let events = self.events.get(&shard).unwrap_or(&none);
@@ -249,7 +265,10 @@ impl Tables {
                     layout: self.layouts[option].clone(),
                 })
                 .collect(),
-            policies: Vec::new(),
+            policies: {
+                let mine = self.policies.values().filter(|(owner, _)| *owner == shard);
+                mine.map(|(_, policy)| *policy).collect()
+            },
             reservations: self
                 .reservations
                 .values()

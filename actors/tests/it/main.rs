@@ -4,6 +4,8 @@
 
 mod batch;
 mod cluster;
+mod gate_world;
+mod gates;
 mod halts;
 mod ledger;
 mod life;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
+use actors::gates::{GateForward, GateReply};
 use actors::moves::{MoveInfo, Moves};
 use actors::peers::{
     Call, Forward, Member, News, PeerError, Peers, Reply, Request, RequestError, Returned, Standing,
@@ -11,7 +12,7 @@ use actors::ports::Owner;
 use actors::reach::Report;
 use actors::{Handle, System};
 use async_trait::async_trait;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::ledger::owner;
@@ -125,6 +126,17 @@ impl Peers for End {
             wires.nodes[&to].lane.send((forward, replies)).unwrap();
         }
         answers
+    }
+
+    fn ask_gate(&self, to: &Owner, forward: GateForward) -> oneshot::Receiver<GateReply> {
+        let (reply, answer) = oneshot::channel();
+        let wires = self.network.wires();
+        let to = u64::try_from(to.id).unwrap();
+        if wires.is_up(to) && wires.is_up(self.me) {
+            let handle = wires.nodes[&to].handle.clone().unwrap();
+            handle.gates().decide_for(forward, move |said| drop(reply.send(said)));
+        }
+        answer
     }
 
     async fn call(&self, node: &Owner, call: Call, _: Instant) -> Result<Returned, PeerError> {

@@ -84,7 +84,7 @@ async fn nobody_decides_what_nobody_waits_for() {
     let late = actors::handle::Ask {
         caller: engine::Caller { user: engine::UserId(7), authority: engine::Authority::Own },
         key: None,
-        pass: false,
+        pass: None,
         command: Command::Select { option: ONE, seats: list(&[2]) },
     };
     let answer = handle.ask(shard_of(ONE), late, Instant::now()).await;

@@ -1,10 +1,11 @@
 //! A node, its ledger and its mirror, and short ways to ask.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use actors::gates::GateOptions;
 use actors::handle::{Answer, Ask, ShardStatus};
 use actors::observe::Metrics;
 use actors::peers::Peers;
@@ -19,6 +20,7 @@ use engine::{
 };
 use tokio::time::Instant;
 
+use super::gate_world::{GateTables, Rows, TestGateMirror};
 use super::ledger::{Tables, TestLedger, lock};
 use super::network::Network;
 
@@ -117,6 +119,10 @@ impl Mirror for TestMirror {
 pub struct World {
     pub tables: Arc<Mutex<Tables>>,
     pub mirror: Arc<TestMirror>,
+    pub gates: Arc<Mutex<Rows>>,
+    /// Gates cannot be set.
+    pub gates_away: Arc<AtomicBool>,
+    pub gate_mirror: Arc<TestGateMirror>,
     pub network: Network,
     base: Instant,
 }
@@ -137,6 +143,9 @@ impl World {
         Self {
             tables: Arc::default(),
             mirror: Arc::default(),
+            gates: Arc::default(),
+            gates_away: Arc::default(),
+            gate_mirror: Arc::default(),
             network: Network::default(),
             base: Instant::now(),
         }
@@ -159,6 +168,7 @@ impl World {
             peers: peers.clone(),
             rebalance: Rebalance { interval: Duration::from_secs(5), at_once: 4 },
             settings: Settings::default(),
+            gates: self.gate_options(owner),
             lease: LeaseSettings::default(),
             ledger_ack_timeout: Duration::from_secs(5),
             feed_tick: Duration::from_millis(50),
@@ -171,6 +181,17 @@ impl World {
         self.network.came(owner, &system);
         handle.until_serving().await;
         Node { owner, system, handle, metrics, peers }
+    }
+
+    /// What its gates are given.
+    pub fn gate_options(&self, owner: u64) -> GateOptions {
+        let ledger = GateTables {
+            leases: self.tables.clone(),
+            owner,
+            rows: self.gates.clone(),
+            is_away: self.gates_away.clone(),
+        };
+        GateOptions::new(Arc::new(ledger), self.gate_mirror.clone(), || [7; 32])
     }
 
     /// A node with an option of so many seats on sale in each shard: option 1 in shard 0, 2 in 1.
@@ -228,7 +249,7 @@ pub async fn ask(
 ) -> Answer {
     let authority = if user == 0 { Authority::Any } else { Authority::Own };
     let caller = Caller { user: UserId(user), authority };
-    let ask = Ask { caller, key: key.map(RequestKey), pass: false, command };
+    let ask = Ask { caller, key: key.map(RequestKey), pass: None, command };
     handle.ask(shard_of(option), ask, Instant::now() + Duration::from_secs(10)).await
 }
 

@@ -1,0 +1,228 @@
+//! Keeps the mirror's copy of one gate close behind it, in a task of its own.
+//!
+//! What has gathered while the last batch was on its way goes as the next. Whatever goes wrong is mended in one way: the
+//! gate hands over everything it has, and the copy is replaced. While the mirror is away the gate is told so, and goes on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::gate::{MirrorOp, Snapshot};
+use engine::{ConcertId, Epoch, OpNo};
+use ractor::ActorRef;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout};
+
+use super::actor::Message;
+use super::ports::{GateBatch, GateMirror};
+use crate::clock::LedgerClock;
+use crate::ports::{MirrorAnswer, MirrorError};
+
+/// Changes that go together at most.
+const TOGETHER: usize = 512;
+
+/// How often a gate without changes asks whether the mirror still stands where it should.
+const IDLE_CHECK: Duration = Duration::from_secs(1);
+
+/// How long to wait before a mirror that failed is tried again: doubles from the first to the second.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// A mirror that is silent for so long has failed.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// The same for a whole copy, which may be a million waiters.
+const REBUILD: Duration = Duration::from_secs(60);
+
+/// What the gate has to say, in its order.
+pub enum Change {
+    Op(OpNo, MirrorOp),
+    /// Everything is different.
+    Rebuild(OpNo, Box<Snapshot>),
+}
+
+/// What the gate hears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    Mirrored(OpNo),
+    Away(String),
+    Back(OpNo),
+    /// A newer epoch owns the copy.
+    Fenced,
+}
+
+/// What the task needs.
+pub struct Copying {
+    pub port: Arc<dyn GateMirror>,
+    pub clock: LedgerClock,
+    pub concert: ConcertId,
+    pub epoch: Epoch,
+    pub actor: ActorRef<Message>,
+}
+
+/// Why the task stops.
+struct Ended;
+
+/// How the copy stands.
+enum Copy {
+    At(OpNo),
+    /// Lost, or elsewhere, and why: everything must be written anew.
+    Void(String),
+}
+
+impl Copying {
+    /// Runs until the gate's actor drops its end. `first`: where a take-over left the copy, if there was one.
+    pub async fn run(self, first: Result<OpNo, String>, mut changes: mpsc::UnboundedReceiver<Change>) {
+        let mut copy = match first {
+            Ok(no) => Copy::At(no),
+            Err(why) => Copy::Void(why),
+        };
+        // The actor is gone, or will hear that it is fenced.
+        let _ended = loop {
+            let went_on = match copy {
+                Copy::At(no) => self.follow(no, &mut changes).await,
+                Copy::Void(why) => self.find_again(why, &mut changes).await,
+            };
+            match went_on {
+                Ok(next) => copy = next,
+                Err(ended) => break ended,
+            }
+        };
+    }
+
+    /// Sends changes as they come, until the copy is lost.
+    async fn follow(
+        &self,
+        mut at: OpNo,
+        changes: &mut mpsc::UnboundedReceiver<Change>,
+    ) -> Result<Copy, Ended> {
+        let mut gathered = Vec::new();
+        loop {
+            let received = timeout(IDLE_CHECK, changes.recv_many(&mut gathered, TOGETHER)).await;
+            if received == Ok(0) {
+                return Err(Ended);
+            }
+            for piece in cut(at, gathered.drain(..)) {
+                let (to, answer) = match piece {
+                    Piece::Changes(to, ops) => (to, self.apply(at, to, ops).await),
+                    Piece::Rebuild(to, snapshot) => (to, self.rebuild(to, &snapshot).await),
+                };
+                match answer {
+                    Ok(MirrorAnswer::Applied) if to == at => {}
+                    // What a gate has left behind is written all the same: passes that were given back stay so.
+                    Ok(MirrorAnswer::Applied) => drop(self.say(Heard::Mirrored(to))),
+                    Ok(MirrorAnswer::Gap) => return Ok(Copy::Void("it stands elsewhere".to_owned())),
+                    Ok(MirrorAnswer::Fenced) => return self.is_fenced(),
+                    Err(error) => return Ok(Copy::Void(error.0)),
+                }
+                at = to;
+            }
+        }
+    }
+
+    /// Tells the gate that nothing is copied, and tries until everything is again.
+    async fn find_again(
+        &self,
+        why: String,
+        changes: &mut mpsc::UnboundedReceiver<Change>,
+    ) -> Result<Copy, Ended> {
+        let mut pause = BACK_OFF.0;
+        let mut told = None;
+        let mut why = Some(why);
+        loop {
+            if let Some(news) = why.take().filter(|why| told.as_ref() != Some(why)) {
+                told = Some(news.clone());
+                self.say(Heard::Away(news))?;
+            }
+            // What is noted meanwhile is part of what is handed over.
+            let until = Instant::now() + pause;
+            let mut missed = Vec::new();
+            while let Ok(received) =
+                tokio::time::timeout_at(until, changes.recv_many(&mut missed, TOGETHER)).await
+            {
+                if received == 0 {
+                    return Err(Ended);
+                }
+                missed.clear();
+            }
+            pause = (pause * 2).min(BACK_OFF.1);
+            match self.whole().await? {
+                Ok(copy) => return Ok(copy),
+                Err(error) => why = Some(error.0),
+            }
+        }
+    }
+
+    /// Writes everything anew, if there is somebody to write it to.
+    async fn whole(&self) -> Result<Result<Copy, MirrorError>, Ended> {
+        let silent = || MirrorError("it does not answer".to_owned());
+        if let Err(error) = timeout(ANSWER, self.port.ping()).await.unwrap_or_else(|_| Err(silent())) {
+            return Ok(Err(error));
+        }
+        let (reply, handed_over) = oneshot::channel();
+        self.actor.send_message(Message::HandOver(reply)).map_err(|_| Ended)?;
+        let (upto, snapshot) = handed_over.await.map_err(|_| Ended)?;
+        match self.rebuild(upto, &snapshot).await {
+            Ok(MirrorAnswer::Applied) => {
+                self.say(Heard::Back(upto))?;
+                Ok(Ok(Copy::At(upto)))
+            }
+            Ok(MirrorAnswer::Gap) => Ok(Err(MirrorError("a copy did not hold".to_owned()))),
+            Ok(MirrorAnswer::Fenced) => self.is_fenced().map(Ok),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    async fn apply(&self, at: OpNo, to: OpNo, changes: Vec<MirrorOp>) -> Result<MirrorAnswer, MirrorError> {
+        let Self { concert, epoch, .. } = *self;
+        let batch = GateBatch { concert, epoch, previous: at.0, op: to.0, now: self.clock.now(), changes };
+        let answer = timeout(ANSWER, self.port.apply(&batch)).await;
+        answer.unwrap_or_else(|_| Err(MirrorError("it does not answer".to_owned())))
+    }
+
+    async fn rebuild(&self, to: OpNo, snapshot: &Snapshot) -> Result<MirrorAnswer, MirrorError> {
+        let rebuilt = self.port.rebuild(self.concert, self.epoch, to.0, self.clock.now(), snapshot);
+        let rebuilt = timeout(REBUILD, rebuilt).await;
+        rebuilt.unwrap_or_else(|_| Err(MirrorError("a rebuild takes for ever".to_owned())))
+    }
+
+    fn is_fenced(&self) -> Result<Copy, Ended> {
+        self.say(Heard::Fenced)?;
+        Err(Ended)
+    }
+
+    fn say(&self, heard: Heard) -> Result<(), Ended> {
+        self.actor.send_message(Message::Copied(heard)).map_err(|_| Ended)
+    }
+}
+
+impl Change {
+    const fn no(&self) -> OpNo {
+        match self {
+            Self::Op(no, _) | Self::Rebuild(no, _) => *no,
+        }
+    }
+}
+
+/// What is sent in one call.
+enum Piece {
+    Changes(OpNo, Vec<MirrorOp>),
+    Rebuild(OpNo, Box<Snapshot>),
+}
+
+/// In their order, without those that the copy has already; without any it asks whether the mirror stands there.
+fn cut(at: OpNo, gathered: impl Iterator<Item = Change>) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    for change in gathered.filter(|change| change.no() > at) {
+        match (change, pieces.last_mut()) {
+            (Change::Op(no, op), Some(Piece::Changes(to, ops))) => {
+                *to = no;
+                ops.push(op);
+            }
+            (Change::Op(no, op), _) => pieces.push(Piece::Changes(no, vec![op])),
+            (Change::Rebuild(no, snapshot), _) => pieces.push(Piece::Rebuild(no, snapshot)),
+        }
+    }
+    if pieces.is_empty() {
+        pieces.push(Piece::Changes(at, Vec::new()));
+    }
+    pieces
+}
