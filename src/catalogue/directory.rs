@@ -25,6 +25,8 @@ pub struct OptionEntry {
     pub option: OptionId,
     pub concert: ConcertId,
     pub shard: ShardId,
+    /// Whether the concert's sale needs a pass of its gate. The owner decides about clicks; this is for reads.
+    pub gated: bool,
     pub starts_at: Time,
     /// `None` until its shard has added it to the sale.
     pub status: Option<OptionStatus>,
@@ -131,6 +133,12 @@ impl Directory {
         self.index.load().concerts.values().cloned().collect()
     }
 
+    /// How many concerts have a gate that is not off.
+    #[must_use]
+    pub fn gated(&self) -> usize {
+        self.index.load().concerts.values().filter(|concert| concert.gated).count()
+    }
+
     /// The options of a concert, by id.
     #[must_use]
     pub fn options_of(&self, concert: ConcertId) -> Vec<Arc<OptionEntry>> {
@@ -179,9 +187,10 @@ impl Directory {
             index.concerts.insert(concert.concert, kept);
         }
         for row in options {
+            let gated = index.concerts.get(&row.concert).is_some_and(|concert| concert.gated);
             let entry = match before.options.get(&row.option) {
                 Some(known) if known.plan_hash == row.plan_hash && known.concert == row.concert => {
-                    known.with(&row)
+                    known.with(&row, gated)
                 }
                 _ => match loader.entry(catalogue, &index, &row).await? {
                     Some(entry) => entry,
@@ -198,11 +207,11 @@ impl Directory {
 
 impl OptionEntry {
     /// The same entry where nothing changed.
-    fn with(self: &Arc<Self>, row: &ConcertOption) -> Arc<Self> {
-        if self.status == row.status && self.starts_at == row.starts_at {
+    fn with(self: &Arc<Self>, row: &ConcertOption, gated: bool) -> Arc<Self> {
+        if self.status == row.status && self.starts_at == row.starts_at && self.gated == gated {
             return Arc::clone(self);
         }
-        Arc::new(Self { status: row.status, starts_at: row.starts_at, ..Self::clone(self) })
+        Arc::new(Self { status: row.status, starts_at: row.starts_at, gated, ..Self::clone(self) })
     }
 }
 
@@ -235,6 +244,7 @@ impl Loader {
             option: row.option,
             concert: row.concert,
             shard: concert.shard,
+            gated: concert.gated,
             starts_at: row.starts_at,
             status: row.status,
             plan_hash: row.plan_hash.clone(),

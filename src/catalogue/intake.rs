@@ -136,7 +136,7 @@ async fn add(handle: Handle, entry: Arc<OptionEntry>) -> (Arc<OptionEntry>, Outc
     let ask = Ask {
         caller: Caller { user: UserId(0), authority: Authority::Any },
         key: None,
-        pass: false,
+        pass: None,
         command: Command::AddOption {
             option: entry.option,
             concert: entry.concert,

@@ -29,6 +29,8 @@ pub struct Concert {
     pub title: String,
     pub shard: ShardId,
     pub created_at: Time,
+    /// Whether its sale needs a pass of its gate; its shard's to set.
+    pub gated: bool,
 }
 
 /// A dated performance of a concert.

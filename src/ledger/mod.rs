@@ -1,5 +1,6 @@
 //! Ledgers: who owns which shard, and what was sold to whom, durable. One file per database.
 
+use actors::gates::ports::GateLedger;
 use actors::ports::{Ledger, LedgerError};
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -7,6 +8,7 @@ use uuid::Uuid;
 use crate::audit::Events;
 use crate::catalogue::Catalogue;
 
+mod gates;
 mod place;
 mod plans;
 pub mod postgres;
@@ -25,7 +27,7 @@ pub enum Access {
 
 /// Everything a ledger is.
 #[async_trait]
-pub trait Store: Ledger + Catalogue + Events {
+pub trait Store: Ledger + Catalogue + Events + GateLedger {
     /// Which cluster it belongs to: random, drawn when a server first started on it.
     ///
     /// # Errors

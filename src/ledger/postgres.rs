@@ -23,6 +23,7 @@ mod append;
 mod catalogue;
 mod connect;
 mod error;
+mod gates;
 mod lease;
 mod load;
 mod moves;

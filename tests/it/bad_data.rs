@@ -84,7 +84,7 @@ fn of_a_newer_version() {
     refused(&place, &WRITERS, &remedy);
     refused(&place, &[&["audit"]], &remedy);
     assert!(std::fs::read(place.data.join("ledger.db")).unwrap() == newer, "it was written to");
-    pragma("PRAGMA user_version = 1");
+    pragma("PRAGMA user_version = 2");
     sold.goes_on(&place);
 }
 

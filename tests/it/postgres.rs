@@ -33,9 +33,9 @@ fn one_sale_from_end_to_end() {
     let place = Place::new();
     let hall = place.file("hall.json", HALL);
     let said = run_on(&url, &place.data, &["migrate"]).success();
-    assert_eq!(said, format!("{server_name}: the schema went from version 0 to 1.\n"));
+    assert_eq!(said, format!("{server_name}: the schema went from version 0 to 2.\n"));
     let said = run_on(&url, &place.data, &["migrate"]).success();
-    assert_eq!(said, format!("{server_name}: the schema is up to date (version 1).\n"));
+    assert_eq!(said, format!("{server_name}: the schema is up to date (version 2).\n"));
     let said = run_on(&url, &place.data, &import(&hall, "Hall")).success();
     assert_eq!(said, "concert 1, option 1: 40 seats, on sale as soon as a server has its shard\n");
 

@@ -10,7 +10,7 @@ use hotseat::catalogue::{CatalogueError, Import, Imported, Plan};
 use crate::chain::Chain;
 use crate::world::{OWNER, SHARDS, Store, T0, TTL, World, import, plan};
 
-async fn bring(
+pub async fn bring(
     store: &Arc<dyn Store>,
     title: &str,
     at: i64,

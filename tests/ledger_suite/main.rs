@@ -6,11 +6,14 @@ mod append;
 mod audits;
 mod catalogue;
 mod chain;
+mod draws;
+mod gates;
 mod leases;
 mod load;
 mod moves;
 mod postgres;
 mod postgres_faults;
+mod postgres_gates;
 mod postgres_moves;
 mod postgres_open;
 mod postgres_plans;
@@ -101,6 +104,26 @@ macro_rules! conformance {
                 a_wrong_memory_is_told,
                 a_snapshot_is_one_moment,
                 a_forged_log_is_told,
+            ],
+            gates: [
+                a_gate_comes_back,
+                gates_are_listed_by_shard,
+                a_gate_is_set_from_the_version_before,
+                a_change_of_a_gate_again_is_done_already,
+                a_history_is_newest_first_and_paged,
+                what_was_admitted_is_noted_once,
+                gates_are_fenced,
+                changes_of_a_gate_at_once_do_not_mix,
+                gates_outlive_the_process,
+                a_concert_says_whether_it_is_gated,
+            ],
+            draws: [
+                a_draw_goes_through_its_stages,
+                draws_of_every_kind_come_back,
+                what_a_draw_has_published_stays,
+                a_further_draw_waits_for_the_one_before,
+                a_draw_that_contradicts_itself_is_refused,
+                a_draw_of_a_hundred_thousand,
             ],
             simulated: [
                 two_thousand_seeds_agree,

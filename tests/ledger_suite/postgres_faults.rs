@@ -7,6 +7,8 @@ use actors::ports::{AppendError, Owner, ShardAnswer};
 use engine::{Epoch, ShardId, Span, Time};
 use hotseat::ledger::postgres::{PgLedger, PgOptions};
 use servers::{Cut, Postgres, Proxy};
+use sqlx::Connection as _;
+use sqlx::postgres::PgConnection;
 
 use crate::audits::audit_of;
 use crate::chain::{Chain, hold};
@@ -210,4 +212,26 @@ async fn after_a_fail_over(sale: &mut Sale, reservations: usize) {
     let row = sale.chain.reservation(&hold(&sale.imported, 20, 42, &[20]));
     sale.chain.applied(&sale.store, vec![row]).await;
     assert!(audit_of(&sale.store, &[]).await.is_clean());
+}
+
+/// Past the checks of the tables, as a broken disk may.
+#[tokio::test]
+async fn gates_without_a_meaning_are_corruption() {
+    const NO_CHECKS: &str = "
+DO $$ DECLARE c record; BEGIN
+  FOR c IN SELECT conrelid::regclass AS t, conname FROM pg_constraint
+            WHERE contype = 'c' AND conrelid::regclass::text LIKE 'gate%' LOOP
+    EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', c.t, c.conname);
+  END LOOP;
+END $$";
+    for (sql, read) in crate::gates::CORRUPTIONS {
+        let world = PgWorld::new();
+        crate::gates::corruption_is_said(&world, read, async || {
+            let mut connection = PgConnection::connect(&world.url).await.unwrap();
+            for sql in [NO_CHECKS, sql] {
+                sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+            }
+        })
+        .await;
+    }
 }

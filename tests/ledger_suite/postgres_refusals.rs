@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use actors::gates::GateOptions;
 use actors::handle::{Ask, Handle, ShardStatus};
 use actors::observe::Metrics;
 use actors::{LeaseSettings, Options, System};
@@ -28,6 +29,7 @@ async fn start(store: Arc<dyn Store>) -> System {
     let options = Options {
         peers: Arc::new(actors::peers::Alone::default()),
         rebalance: actors::Rebalance::default(),
+        gates: GateOptions::new(store.clone(), Arc::new(LocalMirror::new()), || [7; 32]),
         ledger: store,
         mirror: Arc::new(LocalMirror::new()),
         shards: SHARDS,
@@ -48,7 +50,7 @@ async fn start(store: Arc<dyn Store>) -> System {
 async fn ask(handle: &Handle, shard: ShardId, user: u32, key: Option<u128>, command: Command) -> Outcome {
     let authority = if user == 0 { Authority::Any } else { Authority::Own };
     let caller = Caller { user: UserId(user.into()), authority };
-    let ask = Ask { caller, key: key.map(RequestKey), pass: true, command };
+    let ask = Ask { caller, key: key.map(RequestKey), pass: None, command };
     handle.ask(shard, ask, Instant::now() + Duration::from_secs(30)).await.outcome
 }
 

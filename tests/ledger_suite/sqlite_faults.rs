@@ -135,3 +135,18 @@ async fn hands_in_the_file_are_told() {
         assert!(report.to_string().contains(expected), "{sql}: {report}");
     }
 }
+
+/// Past the checks of the table, as a broken disk may.
+#[tokio::test]
+async fn gates_without_a_meaning_are_corruption() {
+    for (sql, read) in crate::gates::CORRUPTIONS {
+        let world = SqliteWorld::new();
+        crate::gates::corruption_is_said(&world, read, async || {
+            let mut connection = stranger(world.dir()).await;
+            for sql in ["PRAGMA ignore_check_constraints = ON", sql] {
+                sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+            }
+        })
+        .await;
+    }
+}

@@ -8,6 +8,7 @@ use hotseat::ledger::sqlite::{
 use sqlx::Connection as _;
 
 use crate::audits::{audit_of, history};
+use crate::schema::FIRST_HALL;
 use crate::sqlite::{SqliteWorld, options, stranger};
 use crate::world::{OWNER, SHARDS, Store as _, TTL, World};
 
@@ -47,7 +48,7 @@ async fn a_newer_schema_is_left_alone() {
         assert!(matches!(error, OpenError::NewerSchema { found: 99, .. }), "{error}");
     }
     assert!(matches!(migrate(world.dir()).await, Err(OpenError::NewerSchema { .. })));
-    world.tamper("PRAGMA user_version = 1").await;
+    world.tamper("PRAGMA user_version = 2").await;
     let store = world.open(OWNER, TTL).await;
     assert!(audit_of(&store, &[]).await.is_clean(), "nothing was touched");
 }
@@ -123,9 +124,25 @@ async fn a_directory_that_cannot_be_written() {
 async fn migrating_is_told_and_repeatable() {
     let world = SqliteWorld::new();
     let dir = world.dir().join("not/yet/there");
-    assert_eq!(migrate(&dir).await.unwrap(), Migrated { from: 0, to: 1 });
-    assert_eq!(migrate(&dir).await.unwrap(), Migrated { from: 1, to: 1 });
+    assert_eq!(migrate(&dir).await.unwrap(), Migrated { from: 0, to: 2 });
+    assert_eq!(migrate(&dir).await.unwrap(), Migrated { from: 2, to: 2 });
     SqliteLedger::open(options(&dir)).await.unwrap();
+}
+
+/// What the first version left is there afterwards, and nothing reads it before.
+#[tokio::test]
+async fn the_first_schema_is_brought_up_to_date() {
+    const FIRST: &str = include_str!("../../migrations/sqlite/0001_ledger.sql");
+    let world = SqliteWorld::new();
+    let mut connection = stranger(world.dir()).await;
+    for sql in ["PRAGMA journal_mode = WAL", FIRST, FIRST_HALL] {
+        sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+    }
+    connection.close().await.unwrap();
+    let error = error(read(world.dir())).await;
+    assert!(matches!(error, OpenError::OlderSchema { found: 1, known: 2, .. }), "{error}");
+    assert_eq!(migrate(world.dir()).await.unwrap(), Migrated { from: 1, to: 2 });
+    crate::schema::sells_the_first_hall(&world).await;
 }
 
 #[tokio::test]
@@ -141,6 +158,7 @@ async fn reading_beside_a_running_server() {
     // It writes nothing.
     assert!(beside.acquire(engine::ShardId(7)).await.is_err());
     assert!(beside.append(&sale.chain.batch(vec![row])).await.is_err());
+    crate::gates::are_read_only(&sale, &beside).await;
     // And goes on when the server has ended.
     drop(sale);
     assert!(audit_of(&beside, &[]).await.is_clean());

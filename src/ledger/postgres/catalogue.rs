@@ -19,8 +19,9 @@ const READ: Duration = Duration::from_secs(10);
 const IMPORT: Duration = Duration::from_secs(30);
 
 const CONCERTS: &str = "
-SELECT concert_id, title, shard, created_at, own_shard FROM concerts
- WHERE concert_id > $1 ORDER BY concert_id LIMIT $2";
+SELECT c.concert_id, c.title, c.shard, c.created_at, coalesce(p.gate, false)
+  FROM concerts c LEFT JOIN policies p USING (concert_id)
+ WHERE c.concert_id > $1 ORDER BY c.concert_id LIMIT $2";
 
 const OPTIONS: &str = "
 SELECT o.option_id, o.concert_id, o.starts_at, o.status, o.plan_hash, p.seat_count
@@ -31,7 +32,8 @@ SELECT o.option_id, o.concert_id, o.starts_at, o.status, o.plan_hash, p.seat_cou
 const TAKE_TURN: &str = "SELECT shards FROM cluster_meta FOR UPDATE";
 
 const CONCERT_OF_TITLE: &str = "
-SELECT concert_id, title, shard, created_at, own_shard FROM concerts WHERE title = $1";
+SELECT c.concert_id, c.title, c.shard, c.created_at, coalesce(p.gate, false), c.own_shard
+  FROM concerts c LEFT JOIN policies p USING (concert_id) WHERE c.title = $1";
 
 const SHARDS_TAKEN: &str = "SELECT shard, bool_or(own_shard) FROM concerts GROUP BY shard";
 
@@ -156,7 +158,7 @@ async fn concert_for(
 ) -> Result<Concert, NotImported> {
     let there = sqlx::query(CONCERT_OF_TITLE).bind(&import.title).fetch_optional(&mut *connection).await?;
     if let Some(there) = there {
-        if import.own_shard && !there.try_get::<bool, _>(4)? {
+        if import.own_shard && !there.try_get::<bool, _>(5)? {
             return Err(NotImported::Refused(place::shared(import)));
         }
         return Ok(concert(&there)?);
@@ -177,7 +179,7 @@ async fn concert_for(
         .bind(now.0)
         .execute(connection)
         .await?;
-    Ok(Concert { concert, title: import.title.clone(), shard, created_at: now })
+    Ok(Concert { concert, title: import.title.clone(), shard, created_at: now, gated: false })
 }
 
 fn concert(row: &PgRow) -> Result<Concert, sqlx::Error> {
@@ -186,6 +188,7 @@ fn concert(row: &PgRow) -> Result<Concert, sqlx::Error> {
         title: row.try_get(1)?,
         shard: ShardId(row::number::<i32, _>(row, 2)?),
         created_at: Time(row.try_get(3)?),
+        gated: row.try_get(4)?,
     })
 }
 

@@ -11,7 +11,10 @@ use super::error::Failed;
 use super::{Access, OpenError, PgLedger, PgOptions};
 
 /// By version, from 1 without gaps; the same numbers as for other databases.
-const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/postgres/0001_ledger.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../../migrations/postgres/0001_ledger.sql"),
+    include_str!("../../../migrations/postgres/0002_gates.sql"),
+];
 const KNOWN_SCHEMA: i64 = MIGRATIONS.len() as i64;
 /// How the comment on `cluster_meta` begins, which says whose the tables are; the version follows.
 const MARK: &str = "hotseat schema ";

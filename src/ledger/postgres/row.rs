@@ -11,7 +11,7 @@ use engine::{
     ChainHead, ConcertId, Epoch, OptionId, RequestKey, ReservationId, SeatList, SeatNo, ShardId, Time, UserId,
 };
 use sqlx::postgres::{PgRow, Postgres};
-use sqlx::{Decode, Row as _, Type};
+use sqlx::{Decode, Row as _, Type, ValueRef as _};
 use uuid::Uuid;
 
 /// The columns of [`event`], in its order.
@@ -127,16 +127,25 @@ where
     value.try_into().map_err(|error| corrupt(column, format_args!("{value}: {error}")))
 }
 
-fn pinned<T>(row: &PgRow, column: usize, decode: fn(u8) -> Option<T>) -> Result<T, sqlx::Error> {
+/// What a column says that may say nothing.
+pub(super) fn maybe<'r, T>(
+    row: &'r PgRow,
+    column: usize,
+    read: fn(&'r PgRow, usize) -> Result<T, sqlx::Error>,
+) -> Result<Option<T>, sqlx::Error> {
+    if row.try_get_raw(column)?.is_null() { Ok(None) } else { read(row, column).map(Some) }
+}
+
+pub(super) fn pinned<T>(row: &PgRow, column: usize, decode: fn(u8) -> Option<T>) -> Result<T, sqlx::Error> {
     let value: u8 = number::<i16, _>(row, column)?;
     decode(value).ok_or_else(|| corrupt(column, format_args!("{value} has no meaning")))
 }
 
-fn hash(row: &PgRow, column: usize) -> Result<[u8; 32], sqlx::Error> {
+pub(super) fn hash(row: &PgRow, column: usize) -> Result<[u8; 32], sqlx::Error> {
     let hash: &[u8] = row.try_get(column)?;
-    hash.try_into().map_err(|_| corrupt("hash", format_args!("{} bytes instead of 32", hash.len())))
+    hash.try_into().map_err(|_| corrupt(column, format_args!("{} bytes instead of 32", hash.len())))
 }
 
-fn corrupt(column: impl Display, what: impl Display) -> sqlx::Error {
+pub(super) fn corrupt(column: impl Display, what: impl Display) -> sqlx::Error {
     sqlx::Error::Decode(format!("column {column}: {what}").into())
 }

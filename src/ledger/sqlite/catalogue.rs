@@ -11,8 +11,9 @@ use crate::catalogue::{Catalogue, CatalogueError, Concert, ConcertOption, Import
 use crate::ledger::place::{self, pack, place};
 
 const CONCERTS: &str = "
-SELECT concert_id, title, shard, created_at FROM concerts
- WHERE concert_id > ?1 ORDER BY concert_id LIMIT ?2";
+SELECT c.concert_id, c.title, c.shard, c.created_at, coalesce(p.gate, 0)
+  FROM concerts c LEFT JOIN policies p USING (concert_id)
+ WHERE c.concert_id > ?1 ORDER BY c.concert_id LIMIT ?2";
 
 const OPTIONS: &str = "
 SELECT o.option_id, o.concert_id, o.starts_at, o.status, o.plan_hash, p.seat_count
@@ -20,7 +21,8 @@ SELECT o.option_id, o.concert_id, o.starts_at, o.status, o.plan_hash, p.seat_cou
  WHERE o.option_id > ?1 ORDER BY o.option_id LIMIT ?2";
 
 const CONCERT_OF_TITLE: &str = "
-SELECT concert_id, title, shard, created_at, own_shard FROM concerts WHERE title = ?1";
+SELECT c.concert_id, c.title, c.shard, c.created_at, coalesce(p.gate, 0), c.own_shard
+  FROM concerts c LEFT JOIN policies p USING (concert_id) WHERE c.title = ?1";
 
 const SHARDS_TAKEN: &str = "SELECT shard, max(own_shard) FROM concerts GROUP BY shard";
 
@@ -143,7 +145,7 @@ async fn concert_for(
         .await
         .map_err(failed)?;
     if let Some(there) = there {
-        if import.own_shard && !row::flag(&there, 4).map_err(failed)? {
+        if import.own_shard && !row::flag(&there, 5).map_err(failed)? {
             return Err(place::shared(import));
         }
         return concert(&there).map_err(failed);
@@ -170,6 +172,7 @@ async fn concert_for(
         title: import.title.clone(),
         shard,
         created_at: now,
+        gated: false,
     })
 }
 
@@ -179,6 +182,7 @@ fn concert(row: &SqliteRow) -> Result<Concert, sqlx::Error> {
         title: row.try_get(1)?,
         shard: ShardId(row::number(row, 2)?),
         created_at: Time(row.try_get(3)?),
+        gated: row::flag(row, 4)?,
     })
 }
 

@@ -169,7 +169,7 @@ impl SqliteLedger {
         }
     }
 
-    fn owner(&self) -> Vec<u8> {
+    pub(super) fn owner(&self) -> Vec<u8> {
         self.options.owner.to_be_bytes().to_vec()
     }
 }

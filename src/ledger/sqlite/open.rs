@@ -16,7 +16,10 @@ use super::{
 };
 
 /// By version, from 1 without gaps; the same numbers as for other databases.
-const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/sqlite/0001_ledger.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../../migrations/sqlite/0001_ledger.sql"),
+    include_str!("../../../migrations/sqlite/0002_gates.sql"),
+];
 const KNOWN_SCHEMA: i64 = MIGRATIONS.len() as i64;
 /// What the migrations set as `application_id`: "HotS".
 const APPLICATION_ID: i64 = 0x486f_7453;
@@ -44,7 +47,7 @@ pub struct Migrated {
 /// # Errors
 /// As [`SqliteLedger::open`]; a migration that fails leaves the schema at the version before.
 pub async fn migrate(dir: &Path) -> Result<Migrated, OpenError> {
-    let _lock = take_lock(dir)?;
+    let _lock = take_lock(dir, dir)?;
     let mut connection = connect_to_write(dir, &write_options(dir, Durability::Full)).await?;
     let migrated = migrate_on(dir, &mut connection).await?;
     connection.close().await.map_err(|error| OpenError::from_sqlx(dir, &error))?;
@@ -60,7 +63,7 @@ pub(super) async fn open(options: SqliteOptions) -> Result<SqliteLedger, OpenErr
 
 async fn open_to_own(options: SqliteOptions) -> Result<SqliteLedger, OpenError> {
     let dir = options.dir.as_path();
-    let lock = take_lock(dir)?;
+    let lock = take_lock(dir, dir)?;
     let write = write_options(dir, options.durability);
     let mut connection = connect_to_write(dir, &write).await?;
     let migrated = migrate_on(dir, &mut connection).await?;
@@ -113,9 +116,12 @@ async fn open_to_read(options: SqliteOptions) -> Result<SqliteLedger, OpenError>
     })
 }
 
-/// Makes the directory and locks it.
-fn take_lock(dir: &Path) -> Result<File, OpenError> {
-    let failed = |error| OpenError::from_io(dir, &error);
+/// Makes a directory and locks it, for as long as the file is open. What goes wrong is said of the data directory.
+///
+/// # Errors
+/// Another process has it, or the disk's.
+pub fn take_lock(dir: &Path, data: &Path) -> Result<File, OpenError> {
+    let failed = |error| OpenError::from_io(data, &error);
     fs::create_dir_all(dir).map_err(failed)?;
     let lock = File::options()
         .create(true)
@@ -126,7 +132,7 @@ fn take_lock(dir: &Path) -> Result<File, OpenError> {
         .map_err(failed)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir: dir.to_owned() }),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir: data.to_owned() }),
         Err(TryLockError::Error(error)) => Err(failed(error)),
     }
 }

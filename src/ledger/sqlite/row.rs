@@ -10,8 +10,8 @@ use engine::reservation::{Kind, Reservation, Status};
 use engine::{
     ConcertId, Epoch, OptionId, RequestKey, ReservationId, SeatList, SeatNo, ShardId, Time, UserId,
 };
-use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, ValueRef as _};
 
 /// The columns of [`event`], in its order.
 macro_rules! event_columns {
@@ -135,11 +135,37 @@ pub(super) fn number<T: TryFrom<i64, Error: Display>>(
     value.try_into().map_err(|error| corrupt(column, format_args!("{value}: {error}")))
 }
 
+/// What a column says that may say nothing. (SQLite reads nothing as 0.)
+pub(super) fn maybe<'r, T>(
+    row: &'r SqliteRow,
+    column: usize,
+    read: fn(&'r SqliteRow, usize) -> Result<T, sqlx::Error>,
+) -> Result<Option<T>, sqlx::Error> {
+    if row.try_get_raw(column)?.is_null() { Ok(None) } else { read(row, column).map(Some) }
+}
+
+/// What a column says that says something in rows of this kind.
+pub(super) fn surely<'r, T>(
+    row: &'r SqliteRow,
+    column: usize,
+    read: fn(&'r SqliteRow, usize) -> Result<T, sqlx::Error>,
+) -> Result<T, sqlx::Error> {
+    maybe(row, column, read)?.ok_or_else(|| corrupt(column, "it is empty"))
+}
+
+pub(super) fn time(row: &SqliteRow, column: usize) -> Result<Time, sqlx::Error> {
+    Ok(Time(row.try_get(column)?))
+}
+
 pub(super) fn flag(row: &SqliteRow, column: usize) -> Result<bool, sqlx::Error> {
     Ok(row.try_get::<i64, _>(column)? != 0)
 }
 
-fn pinned<T>(row: &SqliteRow, column: usize, decode: fn(u8) -> Option<T>) -> Result<T, sqlx::Error> {
+pub(super) fn pinned<T>(
+    row: &SqliteRow,
+    column: usize,
+    decode: fn(u8) -> Option<T>,
+) -> Result<T, sqlx::Error> {
     let value: u8 = number(row, column)?;
     decode(value).ok_or_else(|| corrupt(column, format_args!("{value} has no meaning")))
 }
@@ -148,6 +174,6 @@ fn bytes<const N: usize>(column: &str, value: &[u8]) -> Result<[u8; N], sqlx::Er
     value.try_into().map_err(|_| corrupt(column, format_args!("{} bytes instead of {N}", value.len())))
 }
 
-fn corrupt(column: impl Display, what: impl Display) -> sqlx::Error {
+pub(super) fn corrupt(column: impl Display, what: impl Display) -> sqlx::Error {
     sqlx::Error::Decode(format!("column {column}: {what}").into())
 }
