@@ -1,7 +1,10 @@
-//! The mirror of a single process: it survives a shard's actor, not the process.
+//! The mirror of a single process: it survives a shard's actor, not the process. Only the copies of gates may be in files
+//! as well, and survive both.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use actors::ports::{Mirror, MirrorAnswer, MirrorBatch, MirrorError};
@@ -10,10 +13,16 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use engine::{Epoch, MirrorOp, OptionId, SeatNo, SoftLock, Time};
 
-/// Soft locks by option, each copy standing at its own (epoch, op).
+mod gate;
+mod log;
+
+/// Soft locks by option and gates by concert, each copy standing at its own (epoch, op).
 #[derive(Debug, Default)]
 pub struct LocalMirror {
     copies: DashMap<OptionId, OptionCopy>,
+    gates: gate::Gates,
+    /// Keeps other processes off the directory.
+    _lock: Option<File>,
 }
 
 type Locks = HashMap<SeatNo, SoftLock, BuildHasherDefault<SeatHasher>>;
@@ -34,9 +43,23 @@ impl OptionCopy {
 }
 
 impl LocalMirror {
+    /// In memory only.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// With a file `<concertId>.log` for each gate in this directory, which is made when it is needed. No other process may
+    /// use it.
+    #[must_use]
+    pub fn in_dir(dir: PathBuf) -> Self {
+        Self { gates: gate::Gates::in_dir(dir), ..Self::default() }
+    }
+
+    /// Keeps a lock on its directory for as long as it lives.
+    #[must_use]
+    pub fn locked(self, lock: File) -> Self {
+        Self { _lock: Some(lock), ..self }
     }
 
     fn apply_one(&self, batch: &MirrorBatch) -> MirrorAnswer {

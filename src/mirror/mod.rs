@@ -1,4 +1,4 @@
-//! The crash-recovery copy of the soft locks.
+//! The crash-recovery copy of soft locks and of gates.
 
 pub mod local;
 pub mod redis;

@@ -19,6 +19,7 @@ use self::link::Link;
 use self::script::Script;
 use crate::redis_url::RedisUrl;
 
+mod gate;
 mod link;
 mod script;
 
@@ -28,7 +29,7 @@ const PART: usize = 500;
 /// Parts sent at once. In between others get their turn.
 const PARTS_IN_FLIGHT: usize = 8;
 
-/// Soft locks in Redis 7, alone, behind sentinels or as a cluster.
+/// Soft locks and gates in Redis 7, alone, behind sentinels or as a cluster.
 #[derive(Debug)]
 pub struct RedisMirror {
     link: Link,
@@ -36,6 +37,7 @@ pub struct RedisMirror {
     rebuild: Script,
     take_over: Script,
     read: Script,
+    gates: gate::Scripts,
 }
 
 /// The value of a seat's key. The instants only count as differences: Redis says how long is left.
@@ -57,6 +59,7 @@ impl RedisMirror {
             rebuild: Script::new(include_str!("redis/rebuild.lua")),
             take_over: Script::new(include_str!("redis/take_over.lua")),
             read: Script::new(include_str!("redis/read.lua")),
+            gates: gate::Scripts::new(),
         }
     }
 

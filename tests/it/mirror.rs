@@ -9,6 +9,7 @@ use hotseat::mirror::local::LocalMirror;
 use hotseat::mirror::redis::RedisMirror;
 use servers::Redis;
 
+mod gates;
 mod jobs;
 mod live;
 mod model;
