@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use actors::Handle;
+use actors::gates::{GateForward, GateReply};
 use actors::handle::ShardStatus;
 use actors::moves::MoveInfo;
 use actors::peers::{
@@ -16,11 +17,11 @@ use actors::reach::Report;
 use async_trait::async_trait;
 use engine::lease::{Evidence, LedgerSessions, PeerSession};
 use engine::{Epoch, ShardId};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::data::{Caller, Lane, follow, listen};
+use super::data::{Caller, Lanes, Tellers, follow, hear, listen};
 use super::knock::knock;
 use super::members::{Gone, Members, Reach, State, Status};
 use super::tls::Tls;
@@ -42,7 +43,7 @@ pub struct ClusterPeers {
     tls: Option<Tls>,
     ledger: Arc<dyn Store>,
     members: watch::Sender<Option<Arc<[Member]>>>,
-    lanes: Mutex<BTreeMap<u128, Lane>>,
+    lanes: Mutex<BTreeMap<u128, Lanes>>,
     control: OnceLock<Control>,
     status: Mutex<Status>,
 }
@@ -195,9 +196,16 @@ impl ClusterPeers {
         }
     }
 
+    fn lanes_to(&self, owner: &Owner) -> Lanes {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let lanes = lanes.entry(owner.id);
+        lanes.or_insert_with(|| Lanes::new(&owner.peer_url, self.tls.as_ref())).clone()
+    }
+
     /// Keeps a feed from each peer that is up.
     async fn follow_all(self: Arc<Self>, handle: Handle, mut members: watch::Receiver<Arc<Members>>) {
         let mut following: BTreeMap<u128, JoinHandle<()>> = BTreeMap::new();
+        let tellers = Arc::new(Tellers::default());
         loop {
             let now = members.borrow_and_update().clone();
             let up: BTreeMap<u128, &str> = (now.peers.iter())
@@ -216,7 +224,8 @@ impl ClusterPeers {
             self.lanes.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| is_known(id));
             for (id, peer_url) in up {
                 following.entry(id).or_insert_with(|| {
-                    tokio::spawn(follow_one(handle.clone(), peer_url.to_owned(), self.tls.clone()))
+                    let (peer_url, tls) = (peer_url.to_owned(), self.tls.clone());
+                    tokio::spawn(follow_one(handle.clone(), tellers.clone(), peer_url, tls))
                 });
             }
             if members.changed().await.is_err() {
@@ -248,11 +257,13 @@ fn owner_of(peer: &members::Member) -> Owner {
     }
 }
 
-/// What is shown of a peer's shards, and what this node's users have there.
-async fn follow_one(handle: Handle, peer_url: String, tls: Option<Tls>) {
+/// What is shown of a peer's shards, what this node's users have there, and what its gates tell.
+async fn follow_one(handle: Handle, tellers: Arc<Tellers>, peer_url: String, tls: Option<Tls>) {
     let maps = anew(&peer_url, "a peer's feed is followed anew", || follow(&handle, &peer_url, tls.as_ref()));
     let mine = anew(&peer_url, "a peer is listened to anew", || listen(&handle, &peer_url, tls.as_ref()));
-    tokio::join!(maps, mine);
+    let gates =
+        anew(&peer_url, "a peer's gates are heard anew", || hear(&handle, &tellers, &peer_url, tls.as_ref()));
+    tokio::join!(maps, mine, gates);
 }
 
 /// Begins again whenever it has broken off.
@@ -272,12 +283,11 @@ impl Peers for ClusterPeers {
     }
 
     fn ask(&self, owner: &Owner, forward: Forward) -> mpsc::UnboundedReceiver<Reply> {
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let lane =
-            lanes.entry(owner.id).or_insert_with(|| Lane::new(owner.peer_url.clone(), self.tls.clone()));
-        let lane = lane.clone();
-        drop(lanes);
-        lane.ask(forward)
+        self.lanes_to(owner).ask(forward)
+    }
+
+    fn ask_gate(&self, owner: &Owner, forward: GateForward) -> oneshot::Receiver<GateReply> {
+        self.lanes_to(owner).ask_gate(forward)
     }
 
     async fn call(&self, node: &Owner, call: Call, deadline: Instant) -> Result<Returned, PeerError> {

@@ -13,6 +13,7 @@ use crate::support::{Server, until};
 
 mod bad;
 mod deaths;
+mod gate;
 mod links;
 mod moves;
 mod nodes;

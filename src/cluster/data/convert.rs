@@ -7,17 +7,19 @@ use actors::peers::{Call, PeerError, Returned};
 use actors::ports;
 use actors::resync::Resynced;
 use engine::command::{Authority, Caller, SeatList};
-use engine::option::{OptionStatus, Policy};
+use engine::option::{OptionStatus, PolicyChange};
 use engine::outcome::Conflicts;
 use engine::reservation::Kind;
 use engine::{
-    Command, ConcertId, Epoch, Granted, OptionId, Outcome, Refusal, RequestKey, Reservation, ReservationId,
-    SeatNo, SeatState, ShardId, SoftLock, Status, Time, Unavailable, UserId, handoff,
+    Command, ConcertId, Epoch, Granted, OptionId, Outcome, PassId, Refusal, RequestKey, Reservation,
+    ReservationId, SeatNo, SeatState, ShardId, SoftLock, Status, Time, Unavailable, UserId, handoff,
 };
 
 use super::wire;
 
 mod audits;
+pub mod gate;
+pub mod gate_news;
 
 /// A number that means nothing here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,7 +47,7 @@ pub fn ask_out(ask: &handle::Ask) -> Option<wire::Ask> {
         user: caller.user.0,
         any: caller.authority == Authority::Any,
         key: key.map(|key| key.0),
-        pass: *pass,
+        pass: pass.map(|pass| pass.0),
         command: command_out(command)?,
     })
 }
@@ -55,7 +57,7 @@ pub fn ask_in(ask: wire::Ask) -> Result<handle::Ask, Unknown> {
     Ok(handle::Ask {
         caller: Caller { user: UserId(ask.user), authority },
         key: ask.key.map(RequestKey),
-        pass: ask.pass,
+        pass: ask.pass.map(PassId),
         command: command_in(ask.command)?,
     })
 }
@@ -88,10 +90,10 @@ fn command_out(command: &Command) -> Option<wire::Command> {
         Command::SetOptionStatus { option, status } => {
             wire::Command::SetOptionStatus { option: option.0, status: *status as u8 }
         }
-        Command::SetPolicy { concert, policy } => wire::Command::SetPolicy {
+        Command::SetPolicy { concert, change } => wire::Command::SetPolicy {
             concert: concert.0,
-            reservations_per_user: policy.reservations_per_user,
-            gate: policy.gate,
+            reservations_per_user: change.reservations_per_user,
+            gate: change.gate,
         },
         Command::AddOption { .. } => return None,
     })
@@ -126,9 +128,10 @@ fn command_in(command: wire::Command) -> Result<Command, Unknown> {
             option: OptionId(option),
             status: OptionStatus::from_number(status).ok_or(Unknown("an option's status"))?,
         },
-        W::SetPolicy { concert, reservations_per_user, gate } => {
-            Command::SetPolicy { concert: ConcertId(concert), policy: Policy { reservations_per_user, gate } }
-        }
+        W::SetPolicy { concert, reservations_per_user, gate } => Command::SetPolicy {
+            concert: ConcertId(concert),
+            change: PolicyChange { reservations_per_user, gate },
+        },
     })
 }
 

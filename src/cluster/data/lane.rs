@@ -1,4 +1,8 @@
-//! The way of commands to one owner: one stream there, one back, for as long as both live.
+//! The way to one owner: one stream there, one back, for as long as both live.
+//!
+//! Questions to gates have a lane of their own, on a connection of its own: in one stream a flood of joins would be in
+//! front of every click, in this node's queue, in the window and at the owner's reader, and would use up what may be under
+//! way. Nothing orders a join and a command to each other anyway, since gate and shard are two actors.
 
 use std::collections::HashMap;
 use std::io;
@@ -6,20 +10,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use actors::gates::{GateForward, GateReply};
 use actors::peers::{Forward, Reply};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::connection::{Chunks, post};
 use super::convert;
-use super::wire::{self, Down, Frames, Up};
+use super::wire::{self, Down, Frames, NotAMessage, Up};
 use crate::cluster::tls::Tls;
 
 /// Commands that may be under way to one owner.
-const UNDER_WAY: usize = 16_384;
+const COMMANDS: usize = 16_384;
+
+/// Questions to gates that may be. A flood is refused here, before it costs the owner anything.
+const GATE_QUESTIONS: usize = 8_192;
 
 /// Messages that are written together at most.
 const TOGETHER: usize = 512;
@@ -30,61 +38,142 @@ const OPEN: Duration = Duration::from_secs(1);
 /// How long nothing is tried after an owner could not be reached: what comes meanwhile is told so at once.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What somebody wants to have decided.
-struct Wanted {
-    forward: Forward,
-    replies: mpsc::UnboundedSender<Reply>,
-}
-
-/// A lane to one node, made when it is first used. Cheap to clone; it ends with its last clone.
+/// The lanes to one node.
 #[derive(Clone, Debug)]
-pub struct Lane {
-    wanted: mpsc::UnboundedSender<Wanted>,
-    under_way: Arc<AtomicUsize>,
+pub struct Lanes {
+    commands: Lane,
+    gates: Lane,
 }
 
-impl std::fmt::Debug for Wanted {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.forward.fmt(f)
-    }
-}
-
-/// Who waits for answers, by the number under which they were asked.
-type Waiting = HashMap<u64, (mpsc::UnboundedSender<Reply>, usize)>;
-
-/// The task's part.
-struct Task {
-    peer_url: String,
-    tls: Option<Tls>,
-    under_way: Arc<AtomicUsize>,
-    next: u64,
-    waiting: Waiting,
-}
-
-impl Lane {
-    pub fn new(peer_url: String, tls: Option<Tls>) -> Self {
-        let (wanted, wants) = mpsc::unbounded_channel();
-        let under_way = Arc::new(AtomicUsize::new(0));
-        let task = Task { peer_url, tls, under_way: under_way.clone(), next: 0, waiting: HashMap::new() };
-        tokio::spawn(task.run(wants));
-        Self { wanted, under_way }
+impl Lanes {
+    pub fn new(peer_url: &str, tls: Option<&Tls>) -> Self {
+        let lane = |path, bound| Lane::new(peer_url.to_owned(), tls.cloned(), path, bound);
+        Self {
+            commands: lane(super::serve::LANE, COMMANDS),
+            gates: lane(super::serve::GATE_LANE, GATE_QUESTIONS),
+        }
     }
 
     /// Sends commands. See [`actors::peers::Peers::ask`].
     pub fn ask(&self, forward: Forward) -> mpsc::UnboundedReceiver<Reply> {
         let (replies, answers) = mpsc::unbounded_channel();
-        let commands = forward.asks.len();
-        if self.under_way.fetch_add(commands, Ordering::Relaxed) + commands > UNDER_WAY {
-            self.under_way.fetch_sub(commands, Ordering::Relaxed);
-            // The receiver is here.
-            let _waits = replies.send(Reply::NotSent);
-            return answers;
-        }
-        if let Err(mpsc::error::SendError(wanted)) = self.wanted.send(Wanted { forward, replies }) {
-            self.under_way.fetch_sub(commands, Ordering::Relaxed);
-            let _waits = wanted.replies.send(Reply::NotSent);
-        }
+        self.commands.send(Wanted::Commands(forward, replies));
         answers
+    }
+
+    /// Sends a question to a gate. See [`actors::peers::Peers::ask_gate`].
+    pub fn ask_gate(&self, forward: GateForward) -> oneshot::Receiver<GateReply> {
+        let (reply, answer) = oneshot::channel();
+        self.gates.send(Wanted::Gate(forward, reply));
+        answer
+    }
+}
+
+/// What somebody wants to have decided.
+#[derive(Debug)]
+enum Wanted {
+    Commands(Forward, mpsc::UnboundedSender<Reply>),
+    Gate(GateForward, oneshot::Sender<GateReply>),
+}
+
+impl Wanted {
+    /// How much it counts as being under way.
+    fn count(&self) -> usize {
+        match self {
+            Self::Commands(forward, _) => forward.asks.len(),
+            Self::Gate(..) => 1,
+        }
+    }
+
+    /// As it travels; `None` for what the owner brings itself.
+    fn message(&self, id: u64, now: Instant) -> Option<Up> {
+        let budget = |deadline: Instant| {
+            u64::try_from(deadline.saturating_duration_since(now).as_micros()).unwrap_or(0)
+        };
+        match self {
+            Self::Commands(Forward { shard, asks, deadline }, _) => {
+                let asks = asks.iter().map(convert::ask_out).collect::<Option<_>>()?;
+                Some(Up::Ask { id, shard: shard.0, budget: budget(*deadline), asks })
+            }
+            Self::Gate(GateForward { shard, concert, ask, deadline }, _) => {
+                let (shard, concert, ask) = (shard.0, concert.0, convert::gate::ask_out(ask));
+                Some(Up::Gate { id, shard, concert, budget: budget(*deadline), ask })
+            }
+        }
+    }
+
+    /// Whoever waited may have gone.
+    fn refuse(self) {
+        match self {
+            Self::Commands(_, replies) => drop(replies.send(Reply::NotSent)),
+            Self::Gate(_, reply) => drop(reply.send(GateReply::NotSent)),
+        }
+    }
+
+    fn into_waiter(self) -> Waiter {
+        match self {
+            Self::Commands(forward, replies) => Waiter::Commands(replies, forward.asks.len()),
+            Self::Gate(_, reply) => Waiter::Gate(reply),
+        }
+    }
+}
+
+/// Who waits.
+#[derive(Debug)]
+enum Waiter {
+    /// For so many answers more.
+    Commands(mpsc::UnboundedSender<Reply>, usize),
+    Gate(oneshot::Sender<GateReply>),
+}
+
+impl Waiter {
+    const fn count(&self) -> usize {
+        match self {
+            Self::Commands(_, left) => *left,
+            Self::Gate(_) => 1,
+        }
+    }
+}
+
+/// A lane to one node, made when it is first used. Cheap to clone; it ends with its last clone.
+#[derive(Clone, Debug)]
+struct Lane {
+    wanted: mpsc::UnboundedSender<Wanted>,
+    under_way: Arc<AtomicUsize>,
+    bound: usize,
+}
+
+/// The task's part.
+struct Task {
+    peer_url: String,
+    tls: Option<Tls>,
+    path: &'static str,
+    under_way: Arc<AtomicUsize>,
+    next: u64,
+    /// By the number under which they asked.
+    waiting: HashMap<u64, Waiter>,
+}
+
+impl Lane {
+    fn new(peer_url: String, tls: Option<Tls>, path: &'static str, bound: usize) -> Self {
+        let (wanted, wants) = mpsc::unbounded_channel();
+        let under_way = Arc::new(AtomicUsize::new(0));
+        let task =
+            Task { peer_url, tls, path, under_way: under_way.clone(), next: 0, waiting: HashMap::new() };
+        tokio::spawn(task.run(wants));
+        Self { wanted, under_way, bound }
+    }
+
+    fn send(&self, wanted: Wanted) {
+        let count = wanted.count();
+        if self.under_way.fetch_add(count, Ordering::Relaxed) + count > self.bound {
+            self.under_way.fetch_sub(count, Ordering::Relaxed);
+            return wanted.refuse();
+        }
+        if let Err(mpsc::error::SendError(wanted)) = self.wanted.send(wanted) {
+            self.under_way.fetch_sub(count, Ordering::Relaxed);
+            wanted.refuse();
+        }
     }
 }
 
@@ -124,7 +213,7 @@ impl Task {
         is_broken: bool,
     ) -> io::Result<(mpsc::Sender<Bytes>, Incoming)> {
         let (chunks, body) = Chunks::channel();
-        let opening = post(&self.peer_url, self.tls.as_ref(), super::serve::LANE, body);
+        let opening = post(&self.peer_url, self.tls.as_ref(), self.path, body);
         let mut opening = std::pin::pin!(tokio::time::timeout(OPEN, opening));
         if is_broken {
             gathered.drain(..).for_each(|wanted| self.refuse(wanted));
@@ -180,55 +269,79 @@ impl Task {
         let mut bytes = BytesMut::new();
         let now = Instant::now();
         for wanted in wanted {
-            let Forward { shard, asks, deadline } = &wanted.forward;
-            let budget = u64::try_from(deadline.saturating_duration_since(now).as_micros()).unwrap_or(0);
-            let asks: Option<Vec<_>> = asks.iter().map(convert::ask_out).collect();
             let id = self.next;
-            let put = asks.map(|asks| wire::put(&Up::Ask { id, shard: shard.0, budget, asks }, &mut bytes));
+            let put = wanted.message(id, now).map(|message| wire::put(&message, &mut bytes));
             let Some(Ok(())) = put else {
                 self.refuse(wanted);
                 continue;
             };
             self.next += 1;
-            self.waiting.insert(id, (wanted.replies, wanted.forward.asks.len()));
+            self.waiting.insert(id, wanted.into_waiter());
         }
         bytes.freeze()
     }
 
     fn answer(&mut self, frames: &mut Frames) -> io::Result<()> {
         while let Some(message) = frames.next().map_err(io::Error::other)? {
-            match wire::decode(&message).map_err(io::Error::other)? {
-                Down::Answer { id, place, answer } => {
-                    let answer = convert::answer_in(answer).map_err(io::Error::other)?;
-                    let Some((replies, left)) = self.waiting.get_mut(&id) else { continue };
-                    // Whoever waited may have gone.
-                    let _waits = replies.send(Reply::Answer(place as usize, answer));
-                    *left -= 1;
-                    self.under_way.fetch_sub(1, Ordering::Relaxed);
-                    if *left == 0 {
-                        self.waiting.remove(&id);
-                    }
-                }
-                Down::NotOwner { id, owner } => {
-                    if let Some((replies, left)) = self.waiting.remove(&id) {
-                        self.under_way.fetch_sub(left, Ordering::Relaxed);
-                        let _waits = replies.send(Reply::NotOwner(convert::route_in(owner)));
-                    }
-                }
-            }
+            let down = wire::decode(&message).map_err(io::Error::other)?;
+            self.hear(down).map_err(io::Error::other)?;
         }
         Ok(())
     }
 
+    fn hear(&mut self, down: Down) -> Result<(), NotAMessage> {
+        let unknown = |unknown: convert::Unknown| NotAMessage(unknown.to_string());
+        match down {
+            Down::Answer { id, place, answer } => {
+                let answer = convert::answer_in(answer).map_err(unknown)?;
+                let Some(Waiter::Commands(replies, left)) = self.waiting.get_mut(&id) else { return Ok(()) };
+                // Whoever waited may have gone.
+                let _waits = replies.send(Reply::Answer(place as usize, answer));
+                *left -= 1;
+                self.under_way.fetch_sub(1, Ordering::Relaxed);
+                if *left == 0 {
+                    self.waiting.remove(&id);
+                }
+            }
+            Down::NotOwner { id, owner } => {
+                let owner = convert::route_in(owner);
+                match self.taken(id) {
+                    Some(Waiter::Commands(replies, _)) => drop(replies.send(Reply::NotOwner(owner))),
+                    Some(Waiter::Gate(reply)) => drop(reply.send(GateReply::NotOwner(owner))),
+                    None => {}
+                }
+            }
+            Down::Gate { id, said } => {
+                let said = convert::gate::said_in(&said).map_err(unknown)?;
+                if let Some(Waiter::Gate(reply)) = self.taken(id) {
+                    drop(reply.send(GateReply::Said(said)));
+                }
+            }
+            // Its channel ends without an answer.
+            Down::GateLost { id } => drop(self.taken(id)),
+        }
+        Ok(())
+    }
+
+    /// Who waits no more under that number.
+    fn taken(&mut self, id: u64) -> Option<Waiter> {
+        let waiter = self.waiting.remove(&id)?;
+        self.under_way.fetch_sub(waiter.count(), Ordering::Relaxed);
+        Some(waiter)
+    }
+
     fn refuse(&self, wanted: Wanted) {
-        self.under_way.fetch_sub(wanted.forward.asks.len(), Ordering::Relaxed);
-        let _waits = wanted.replies.send(Reply::NotSent);
+        self.under_way.fetch_sub(wanted.count(), Ordering::Relaxed);
+        wanted.refuse();
     }
 
     /// Nobody knows what became of the rest: their channels end without an answer.
     fn forget(&mut self) {
-        for (_, (_, left)) in self.waiting.drain() {
-            self.under_way.fetch_sub(left, Ordering::Relaxed);
+        for (_, waiter) in self.waiting.drain() {
+            self.under_way.fetch_sub(waiter.count(), Ordering::Relaxed);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,15 +3,17 @@
 //!
 //! What travels is the command, not the request that brought it: the node that a client reached does everything
 //! but decide, so that a hot concert's owner has its cores for deciding. All of a node's commands for an owner share
-//! one HTTP/2 stream, in order; what has gathered while the last bytes went out goes together.
+//! one HTTP/2 stream, in order; what has gathered while the last bytes went out goes together. Questions to gates
+//! share another.
 //!
 //! Reading order: [`wire`] and [`convert`] (what is said), [`connection`], [`lane`] (commands there and answers
-//! back), [`feed`] (maps), [`mine`] (selections), [`calls`] and [`memory`] (the rest), [`serve`] (the owner's end).
+//! back), [`feed`] (maps), [`mine`] (selections), [`gates`] (lines and passes), [`calls`] and [`memory`] (the rest), [`serve`] (the owner's end).
 
 mod calls;
 mod connection;
 mod convert;
 mod feed;
+mod gates;
 mod lane;
 mod memory;
 mod mine;
@@ -20,6 +22,7 @@ mod wire;
 
 pub use self::calls::Caller;
 pub use self::feed::follow;
-pub use self::lane::Lane;
+pub use self::gates::{Tellers, hear};
+pub use self::lane::Lanes;
 pub use self::mine::listen;
 pub use self::serve::service;

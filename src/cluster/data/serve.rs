@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use actors::Handle;
 use actors::feed::Position;
+use actors::gates::{GateForward, GateReply};
 use actors::peers::{Forward, Reply, Returned};
 use bytes::{Bytes, BytesMut};
-use engine::{Epoch, OptionId, ShardId};
+use engine::{ConcertId, Epoch, OptionId, ShardId};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
@@ -19,13 +20,15 @@ use tokio::time::Instant;
 
 use super::connection::{Chunks, Messages};
 use super::wire::{self, Down, NotAMessage, Seen, Up};
-use super::{convert, memory, mine};
+use super::{convert, gates, memory, mine};
 use crate::cluster::DataService;
 
 pub(super) const LANE: &str = "/peer/v1/lane";
 pub(super) const FEED: &str = "/peer/v1/feed";
 pub(super) const CALL: &str = "/peer/v1/call";
 pub(super) const MINE: &str = "/peer/v1/mine";
+pub(super) const GATE_LANE: &str = "/peer/v1/gate-lane";
+pub(super) const GATE_NEWS: &str = "/peer/v1/gate-news";
 
 /// Answers that are written together at most.
 const TOGETHER: usize = 1_024;
@@ -44,8 +47,9 @@ pub fn service(handle: Handle) -> impl DataService<Chunks> {
 async fn answer(handle: Handle, request: Request<Incoming>) -> Response<Chunks> {
     let (head, body) = request.into_parts();
     match head.uri.path() {
-        LANE => lane(handle, body),
+        LANE | GATE_LANE => lane(handle, body),
         MINE => Response::new(mine::tell(&handle, body)),
+        GATE_NEWS => Response::new(gates::tell(&handle, body)),
         FEED => match whole(body).await {
             Ok(seen) => feed(handle, seen),
             Err(error) => refused(&error),
@@ -86,25 +90,70 @@ fn lane(handle: Handle, asked: Incoming) -> Response<Chunks> {
     Response::new(body)
 }
 
-/// Puts commands to their shards until the peer has no more.
+/// Puts commands to their shards and questions to their gates until the peer has no more.
 async fn read(
     handle: &Handle,
     asked: Incoming,
     said: &mpsc::UnboundedSender<Down>,
 ) -> Result<(), NotAMessage> {
+    let unknown = |unknown: convert::Unknown| NotAMessage(unknown.to_string());
+    let until = |budget| Instant::now() + Duration::from_micros(budget);
     let mut messages = Messages::of(asked);
     while let Some(message) = messages.next().await? {
-        let Up::Ask { id, shard, budget, asks } = wire::decode(&message)?;
-        let asks = asks.into_iter().map(convert::ask_in).collect::<Result<Vec<_>, _>>();
-        let asks = asks.map_err(|unknown| NotAMessage(unknown.to_string()))?;
-        let deadline = Instant::now() + Duration::from_micros(budget);
-        let said = said.clone();
-        handle.decide_for(Forward { shard: ShardId(shard), asks, deadline }, move |reply| {
-            // The peer may be gone.
-            let _waits = said.send(down(id, reply));
-        });
+        match wire::decode(&message)? {
+            Up::Ask { id, shard, budget, asks } => {
+                let asks = asks.into_iter().map(convert::ask_in).collect::<Result<Vec<_>, _>>();
+                let asks = asks.map_err(unknown)?;
+                let (shard, deadline) = (ShardId(shard), until(budget));
+                let said = said.clone();
+                handle.decide_for(Forward { shard, asks, deadline }, move |reply| {
+                    // The peer may be gone.
+                    let _waits = said.send(down(id, reply));
+                });
+            }
+            Up::Gate { id, shard, concert, budget, ask } => {
+                let ask = convert::gate::ask_in(ask).map_err(unknown)?;
+                let (shard, concert, deadline) = (ShardId(shard), ConcertId(concert), until(budget));
+                let waiter = GateWaiter { id, said: Some(said.clone()) };
+                handle.gates().decide_for(GateForward { shard, concert, ask, deadline }, move |reply| {
+                    waiter.hear(reply);
+                });
+            }
+        }
     }
     Ok(())
+}
+
+/// A peer that waits for what a gate says. Where the gate dies over the question it is told so: a number that is never
+/// answered would count as under way for as long as the lane lives.
+struct GateWaiter {
+    id: u64,
+    said: Option<mpsc::UnboundedSender<Down>>,
+}
+
+impl GateWaiter {
+    fn hear(mut self, reply: GateReply) {
+        let id = self.id;
+        let down = match reply {
+            GateReply::Said(said) => Down::Gate { id, said: convert::gate::said_out(&said) },
+            GateReply::NotOwner(owner) => Down::NotOwner { id, owner: convert::route_out(&owner) },
+            GateReply::NotSent => Down::NotOwner { id, owner: None },
+        };
+        self.say(down);
+    }
+
+    fn say(&mut self, down: Down) {
+        if let Some(said) = self.said.take() {
+            // The peer may be gone.
+            let _waits = said.send(down);
+        }
+    }
+}
+
+impl Drop for GateWaiter {
+    fn drop(&mut self) {
+        self.say(Down::GateLost { id: self.id });
+    }
 }
 
 fn down(id: u64, reply: Reply) -> Down {
@@ -204,5 +253,29 @@ async fn watch(handle: Handle, option: OptionId, since: Option<Position>, frames
         if !handle.serves(option) || frames.send(frame.binary()).await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actors::gates::GateSaid;
+
+    use super::*;
+
+    #[test]
+    fn a_question_to_a_gate_is_answered_once_or_told_to_be_lost() {
+        let (said, mut says) = mpsc::unbounded_channel();
+        let waiter = |id| GateWaiter { id, said: Some(said.clone()) };
+        drop(waiter(1));
+        waiter(2).hear(GateReply::Said(Ok(GateSaid::Heard)));
+        waiter(3).hear(GateReply::NotSent);
+        drop(said);
+        let heard: Vec<_> = std::iter::from_fn(|| says.blocking_recv()).collect();
+        let expected = [
+            Down::GateLost { id: 1 },
+            Down::Gate { id: 2, said: wire::gate::Said::Heard },
+            Down::NotOwner { id: 3, owner: None },
+        ];
+        assert_eq!(heard, expected);
     }
 }

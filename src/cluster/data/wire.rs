@@ -9,6 +9,8 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub mod gate;
+
 /// The largest message: a shard's soft locks on their way to its next owner. What may be larger goes in parts.
 pub const BYTES_MAX: usize = 64 * 1024 * 1024;
 
@@ -27,6 +29,15 @@ pub enum Up {
         budget: u64,
         asks: Vec<Ask>,
     },
+    /// A question to the gate of a concert.
+    Gate {
+        /// Among those of [`Self::Ask`].
+        id: u64,
+        shard: u16,
+        concert: u64,
+        budget: u64,
+        ask: gate::Ask,
+    },
 }
 
 /// And back.
@@ -40,6 +51,10 @@ pub enum Down {
     },
     /// None was decided: the shard is elsewhere.
     NotOwner { id: u64, owner: Option<Route> },
+    /// What the gate said.
+    Gate { id: u64, said: gate::Said },
+    /// The gate has died over it: nobody knows what became of it.
+    GateLost { id: u64 },
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +63,8 @@ pub struct Ask {
     /// Whether the caller may see and move everybody's.
     pub any: bool,
     pub key: Option<u128>,
-    pub pass: bool,
+    /// The pass that was shown, and whose signature is good.
+    pub pass: Option<u64>,
     pub command: Command,
 }
 
@@ -72,7 +88,7 @@ pub enum Command {
     Block { option: u32, seats: Seats, reservation: u128 },
     Unblock { reservation: u128 },
     SetOptionStatus { option: u32, status: u8 },
-    SetPolicy { concert: u64, reservations_per_user: u32, gate: bool },
+    SetPolicy { concert: u64, reservations_per_user: Option<u32>, gate: Option<bool> },
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -51,11 +51,14 @@ fn every_command_travels() {
         Command::Block { option, seats: list(&[3]), reservation },
         Command::Unblock { reservation },
         Command::SetOptionStatus { option, status: OptionStatus::Closed },
-        Command::SetPolicy { concert: ConcertId(3), policy: Policy { reservations_per_user: 4, gate: true } },
+        Command::SetPolicy {
+            concert: ConcertId(3),
+            change: PolicyChange { reservations_per_user: Some(4), gate: None },
+        },
     ];
     for (authority, command) in [Authority::Own, Authority::Any].into_iter().cycle().zip(commands) {
         let caller = Caller { user: UserId(42), authority };
-        let ask = handle::Ask { caller, key: Some(RequestKey(5)), pass: true, command };
+        let ask = handle::Ask { caller, key: Some(RequestKey(5)), pass: Some(PassId(9)), command };
         let bytes = encode(&ask_out(&ask).unwrap()).unwrap();
         let back = ask_in(decode(&bytes).unwrap()).unwrap();
         assert_eq!(format!("{back:?}"), format!("{ask:?}"));
@@ -175,7 +178,7 @@ fn mirror_check() -> MirrorCheck {
 fn compared() -> Resynced {
     let (option, concert, seat) = (OptionId(7), ConcertId(3), SeatNo(1));
     let row = || Some(Box::new(reservation()));
-    let policy = Policy { reservations_per_user: 4, gate: true };
+    let policy = engine::option::Policy { reservations_per_user: 4, gate: true };
     let differences = vec![
         Difference::Reservation { id: reservation().id, memory: row(), ledger: None },
         Difference::Reservation { id: reservation().id, memory: None, ledger: row() },
