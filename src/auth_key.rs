@@ -1,4 +1,4 @@
-//! What tokens are signed and checked with: the configured key, or a random one in the data directory.
+//! What tokens and passes are signed and checked with: the configured keys, or random ones in the data directory.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -9,9 +9,13 @@ use anyhow::Context as _;
 
 use crate::config::{Config, ConfigError, Problems};
 use crate::http::auth::{TokenKey, Tokens};
+use crate::pass::{PassKey, Passes};
 
 /// The random secret, in the data directory, for this user's eyes only.
 pub const KEY_FILE: &str = "auth.key";
+
+/// The random secret of passes, beside it, where tokens have a public key.
+const PASS_KEY_FILE: &str = "pass.key";
 
 /// The tokens of a configuration; makes `DATA/auth.key` where a random secret is wanted and there is none yet.
 ///
@@ -22,11 +26,7 @@ pub fn open_or_create(config: &Config) -> anyhow::Result<Tokens> {
     if let Some(tokens) = check(config)? {
         return Ok(tokens);
     }
-    let secret = match read(&path)? {
-        Some(secret) => secret,
-        None => create(&path).with_context(|| format!("{} cannot be written", path.display()))?,
-    };
-    tokens(&path, secret, config)
+    tokens(&path, secret(&path)?, config)
 }
 
 /// The tokens of a configuration whose server has run before.
@@ -68,6 +68,45 @@ pub fn check(config: &Config) -> Result<Option<Tokens>, Problems> {
     };
     let tokens = Tokens::new(&key, issuer).map_err(|error| ConfigError::new(name, "", error.to_string()))?;
     Ok(Some(tokens))
+}
+
+/// The passes of a configuration: signed with `gate.keys`, or with what is made of the token secret. Where tokens are
+/// checked with a public key there is none: a node alone makes one. In a cluster each node would make another, and refuse
+/// the passes of the others without a reason that anybody finds, so passes cannot be signed there. To refuse the start
+/// would punish those who have no gate.
+///
+/// # Errors
+/// The data directory cannot be read or written.
+pub fn passes(config: &Config) -> anyhow::Result<Passes> {
+    let keys = config.gate.pass_keys();
+    if !keys.is_empty() {
+        return Ok(Passes::new(&keys));
+    }
+    let auth = &config.auth;
+    let file = if auth.public_key.as_os_str().is_empty() { KEY_FILE } else { PASS_KEY_FILE };
+    if file == PASS_KEY_FILE && !config.cluster.listen.is_empty() {
+        tracing::info!("auth.public_key is set and gate.keys is not: no concert can have a gate");
+        return Ok(Passes::new(&[]));
+    }
+    if !auth.secret.0.is_empty() {
+        return Ok(Passes::new(&[PassKey::derived(auth.secret.0.as_bytes())]));
+    }
+    let path = config.node.data.join(file);
+    let secret = secret(&path)?;
+    anyhow::ensure!(
+        secret.len() >= 32,
+        "{} is damaged; remove it, and the next start makes another (passes given so far end)",
+        path.display()
+    );
+    Ok(Passes::new(&[PassKey::derived(secret.as_bytes())]))
+}
+
+/// The random secret in a file, which is made where there is none.
+fn secret(path: &Path) -> anyhow::Result<String> {
+    match read(path)? {
+        Some(secret) => Ok(secret),
+        None => create(path).with_context(|| format!("{} cannot be written", path.display())),
+    }
 }
 
 fn issuer(config: &Config) -> Option<String> {

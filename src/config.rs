@@ -11,11 +11,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::error::{ConfigError, Problems};
+pub use self::gate::Gate;
 pub use self::layers::{Flags, Loaded, load};
 use crate::http::auth::Role;
 
 mod check;
 mod error;
+mod gate;
 mod layers;
 pub mod peers;
 #[cfg(test)]
@@ -36,6 +38,7 @@ pub struct Config {
     pub paying: Paying,
     pub idempotency: Idempotency,
     pub sales: Sales,
+    pub gate: Gate,
     pub auth: Auth,
     pub edge: Edge,
     pub feed: Feed,
@@ -221,6 +224,8 @@ pub struct Edge {
     /// How long a click waits for its verdict before it hears `OVERLOADED`.
     #[serde(with = "text::duration")]
     pub click_timeout: Duration,
+    /// Networks, with spaces between, whose `X-Forwarded-For` is believed, see [`crate::http::proxies`].
+    pub trusted_proxies: String,
 }
 
 /// What viewers see.
@@ -297,6 +302,12 @@ impl Config {
             idempotency_horizon: text::span(self.idempotency.horizon),
             reservations_per_user: self.sales.reservations_per_user,
         }
+    }
+
+    /// The gates' part.
+    #[must_use]
+    pub fn gate_settings(&self) -> engine::gate::Settings {
+        self.gate.settings()
     }
 }
 
@@ -376,7 +387,7 @@ impl Default for Sales {
 
 impl Default for Edge {
     fn default() -> Self {
-        Self { click_timeout: Duration::from_secs(2) }
+        Self { click_timeout: Duration::from_secs(2), trusted_proxies: String::new() }
     }
 }
 

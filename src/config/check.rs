@@ -13,14 +13,15 @@ use tracing_subscriber::EnvFilter;
 use super::error::ConfigError;
 use super::peers::{self, PEER, PEERS, Place};
 use super::text::{ADDRESS, format_duration, without_login};
-use super::{Config, Durability, text};
+use super::{Config, Durability, gate, text};
 use crate::http::auth::{Role, TokenKey, check_exposure};
+use crate::http::proxies::{NETWORKS, Proxies};
 use crate::redis_url::{FORMS, RedisUrl};
 
 pub(super) const SHARDS: &str = "a whole number from 1 to 4096";
 
 /// Bytes of a secret: shorter ones can be guessed from one token.
-const SECRET_BYTES: usize = 32;
+pub(super) const SECRET_BYTES: usize = 32;
 
 /// Bytes: room for an answer at least, and no more than a client is worth.
 const SEND_BUFFER: RangeInclusive<u32> = 16 * 1024..=16 * 1024 * 1024;
@@ -41,6 +42,7 @@ pub(super) fn check(config: &Config, source: &dyn Fn(&str) -> String) -> Vec<Con
     durability(config, &mut checks);
     cluster(config, &mut checks);
     auth(config, &mut checks);
+    gates(config, &mut checks);
     if checks.wrong.is_empty() {
         sharing(config, &mut checks);
         exposure(config, &mut checks);
@@ -294,6 +296,43 @@ fn auth(config: &Config, checks: &mut Checks<'_>) {
         "false where auth.public_key is set: a public key issues no tokens",
         "true",
     );
+}
+
+/// Passes, ghosts, the beacon, and whose word counts for a client's address.
+fn gates(config: &Config, checks: &mut Checks<'_>) {
+    let gate = &config.gate;
+    checks.range("gate.pass_ttl", gate.pass_ttl, SECOND..=DAY);
+    checks.range("gate.pass_max_age", gate.pass_max_age, SECOND..=DAY);
+    checks.range("gate.grace", gate.grace, SECOND..=DAY);
+    checks.range("gate.ghost_ttl", gate.ghost_ttl, SECOND..=DAY);
+    checks.range("gate.tick", gate.tick, 100 * MS..=10 * SECOND);
+    checks.range("gate.restore_timeout", gate.restore_timeout, 100 * MS..=MINUTE);
+    let mut at_least = |longer: (&str, Duration), shorter: (&str, Duration)| {
+        let expected = format!("at least gate.{} ({})", shorter.0, format_duration(shorter.1));
+        let key = format!("gate.{}", longer.0);
+        checks.expect(longer.1 >= shorter.1, &key, expected, format_duration(longer.1));
+    };
+    at_least(("pass_max_age", gate.pass_max_age), ("pass_ttl", gate.pass_ttl));
+    at_least(("ghost_ttl", gate.ghost_ttl), ("grace", gate.grace));
+    checks.expect(gate::keys(&gate.keys.0).is_some(), "gate.keys", gate::KEYS, "something else");
+    let genesis = &gate.beacon_genesis;
+    let is_instant = gate::genesis(genesis).is_some();
+    checks.expect(
+        genesis.is_empty() || is_instant,
+        "gate.beacon_genesis",
+        gate::GENESIS,
+        format_args!("{genesis:?}"),
+    );
+    let period = gate.beacon_period;
+    checks.expect(
+        if is_instant { (SECOND..=DAY).contains(&period) } else { period.is_zero() || !genesis.is_empty() },
+        "gate.beacon_period",
+        "a duration from 1s to 24h together with gate.beacon_genesis, and 0s without",
+        format_duration(period),
+    );
+    if let Err(wrong) = Proxies::parse(&config.edge.trusted_proxies) {
+        checks.expect(false, "edge.trusted_proxies", NETWORKS, format_args!("{wrong:?}"));
+    }
 }
 
 /// Dev tokens, the built-in secret and buyers who confirm are for one's own machine.

@@ -16,6 +16,9 @@ use super::text;
 
 const PREFIX: &str = "HOTSEAT_";
 
+/// What is not shown.
+const SECRETS: [&str; 2] = ["auth.secret", "gate.keys"];
+
 /// What the command line says about the configuration. It has the last word.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
@@ -264,7 +267,7 @@ fn readable(key: &str, expected: &str) -> String {
 
 fn shown(key: &str, found: &Actual) -> String {
     match found {
-        _ if key == "auth.secret" => "something else".to_owned(),
+        _ if SECRETS.contains(&key) => "something else".to_owned(),
         Actual::Str(text) => format!("{text:?}"),
         Actual::Unsigned(number) => format!("the number {number}"),
         Actual::Signed(number) => format!("the number {number}"),
@@ -285,7 +288,7 @@ fn changed(config: &Config, source: &dyn Fn(&str) -> String) -> Vec<Changed> {
             continue;
         }
         let value = match key.as_str() {
-            "auth.secret" => "(kept secret)".to_owned(),
+            key if SECRETS.contains(&key) => "(kept secret)".to_owned(),
             "ledger.url" | "mirror.url" => text::without_login(&toml(&value)),
             _ => toml(&value),
         };

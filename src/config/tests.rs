@@ -48,10 +48,11 @@ fn cluster_toml_is_complete_and_at_the_defaults() {
 #[test]
 fn the_engine_has_the_same_defaults() {
     assert_eq!(Config::default().engine(), engine::Settings::default());
+    assert_eq!(Config::default().gate_settings(), engine::gate::Settings::default());
 }
 
 /// A legal value of every key that is not its default.
-const OTHERS: [(&str, &str); 43] = [
+const OTHERS: [(&str, &str); 56] = [
     ("node.name", "east-1"),
     ("node.public_url", "https://seats.example.com"),
     ("node.data", "/var/lib/hotseat"),
@@ -82,7 +83,20 @@ const OTHERS: [(&str, &str); 43] = [
     ("auth.public_key", "/etc/hotseat/issuer.pem"),
     ("auth.issuer", "https://login.example.com"),
     ("auth.dev_tokens", "true"),
+    ("gate.pass_ttl", "2m"),
+    ("gate.pass_max_age", "1h"),
+    ("gate.grace", "30s"),
+    ("gate.ghost_ttl", "5m"),
+    ("gate.tick", "1s"),
+    ("gate.restore_timeout", "10s"),
+    ("gate.keys", "7:0123456789abcdef0123456789abcdef"),
+    ("gate.joins_per_second", "5000/s burst 10000"),
+    ("gate.joins_per_ip", "10/s burst 100"),
+    ("gate.joins_per_user", "2/s burst 5"),
+    ("gate.beacon_genesis", "2023-08-23T15:09:27Z"),
+    ("gate.beacon_period", "3s"),
     ("edge.click_timeout", "1s"),
+    ("edge.trusted_proxies", "10.0.0.0/8 ::1"),
     ("feed.tick", "100ms"),
     ("mirror.url", "redis://cache"),
     ("ws.origins", "https://seats.example.com http://localhost:3000"),
@@ -110,6 +124,7 @@ fn companions(key: &str) -> Vec<(String, &'static str)> {
         "cluster.tls_ca" | "cluster.tls_cert" | "cluster.tls_key" => {
             &["cluster.tls_ca", "cluster.tls_cert", "cluster.tls_key"]
         }
+        "gate.beacon_genesis" | "gate.beacon_period" => &["gate.beacon_genesis", "gate.beacon_period"],
         _ => &[],
     };
     let others = OTHERS.iter().filter(|(other, _)| needs.contains(other) && *other != key);
@@ -133,7 +148,7 @@ fn every_key_can_come_from_the_environment() {
         let said = loaded.changed.iter().find(|changed| changed.key == key);
         let Changed { key: changed, value, source: by } = said.expect(&key);
         assert_eq!((changed, by), (&key, &source));
-        let secret = key == "auth.secret";
+        let secret = key == "auth.secret" || key == "gate.keys";
         assert!(if secret { value == "(kept secret)" } else { value.trim_matches('"') == *other }, "{value}");
     }
 }
@@ -224,6 +239,65 @@ fn a_cluster_is_private_or_secret() {
             "FILE: rebalance.at_once: expected a whole number from 1 to 64, found 0",
         ),
     ]);
+}
+
+#[test]
+fn what_gates_may_not_be_is_refused() {
+    let keys = format!("FILE: gate.keys: expected {}, found something else", super::gate::KEYS);
+    let secret = "0123456789abcdef0123456789abcdef";
+    let key = |text: String| format!("[gate]\nkeys = \"{text}\"");
+    for text in [
+        secret.to_owned(),
+        "1:hunter2".to_owned(),
+        format!("256:{secret}"),
+        format!("+1:{secret}"),
+        format!("1:{secret} 1:x{secret}"),
+    ] {
+        check_errors(&[(&key(text), &keys)]);
+    }
+    let period = "a duration from 1s to 24h together with gate.beacon_genesis, and 0s without";
+    check_errors(&[
+        ("[gate]\ntick = \"50ms\"", "FILE: gate.tick: expected a duration from 100ms to 10s, found 50ms"),
+        (
+            "[gate]\npass_ttl = \"1h\"",
+            "default: gate.pass_max_age: expected at least gate.pass_ttl (1h), found 30m",
+        ),
+        ("[gate]\nghost_ttl = \"30s\"", "FILE: gate.ghost_ttl: expected at least gate.grace (1m), found 30s"),
+        (
+            "[gate]\njoins_per_ip = \"50\"",
+            &format!("FILE: gate.joins_per_ip: expected {}, found \"50\"", text::RATE),
+        ),
+        ("[gate]\nbeacon_period = \"3s\"", &format!("FILE: gate.beacon_period: expected {period}, found 3s")),
+        (
+            "[gate]\nbeacon_genesis = \"2023-08-23T15:09:27Z\"",
+            &format!("default: gate.beacon_period: expected {period}, found 0s"),
+        ),
+        (
+            "[gate]\nbeacon_genesis = \"1692803367\"",
+            &format!("FILE: gate.beacon_genesis: expected {}, found \"1692803367\"", super::gate::GENESIS),
+        ),
+        (
+            "[edge]\ntrusted_proxies = \"10.0.0.0/8 10.0.0.0/33\"",
+            &format!(
+                "FILE: edge.trusted_proxies: expected {}, found \"10.0.0.0/33\"",
+                crate::http::proxies::NETWORKS
+            ),
+        ),
+    ]);
+}
+
+#[test]
+fn the_first_pass_key_signs_and_a_beacon_has_two_numbers() {
+    let secret = "0123456789abcdef0123456789abcdef";
+    let text = format!(
+        "[gate]\nkeys = \" 7:{secret}  0:x:{secret} \"\nbeacon_genesis = \"2023-08-23T15:09:27Z\"\nbeacon_period = \"3s\""
+    );
+    let gate = load_text(&text, &[], &Flags::default()).unwrap().config.gate;
+    let keys: Vec<_> = gate.pass_keys().into_iter().map(|key| (key.id, key.secret)).collect();
+    assert_eq!(keys, [(7, secret.as_bytes().to_vec()), (0, format!("x:{secret}").into_bytes())]);
+    let beacon = gate.beacon().unwrap();
+    assert_eq!((beacon.genesis.0, beacon.period.0), (1_692_803_367_000_000, 3_000_000));
+    assert_eq!(Gate::default().beacon(), None);
 }
 
 #[test]

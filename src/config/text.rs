@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::de::{Error, Unexpected, Visitor};
 
+use crate::http::budget::Rate;
+
 /// What a duration looks like, for messages.
 pub const DURATION: &str =
     "a duration with a unit (ms, s, m or h) of at most 365 days, such as \"30s\" or \"1500ms\"";
@@ -124,6 +126,34 @@ pub mod address {
     }
 }
 
+/// What a rate looks like, for messages.
+pub const RATE: &str = "a rate and how many at once, such as \"50/s burst 500\"";
+
+/// Reads `50/s burst 500`.
+#[must_use]
+pub fn parse_rate(text: &str) -> Option<Rate> {
+    let (per_second, burst) = text.split_once("/s burst ")?;
+    let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?;
+    Some(Rate { per_second: number(per_second)?, burst: number(burst)? })
+}
+
+/// For `#[serde(with = …)]`.
+pub mod rate {
+    use super::{Parsed, PhantomData, RATE, Rate, parse_rate};
+
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<S: serde::Serializer>(rate: &Rate, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{}/s burst {}", rate.per_second, rate.burst))
+    }
+
+    /// # Errors
+    /// Not a rate with a burst.
+    pub fn deserialize<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Rate, D::Error> {
+        deserializer.deserialize_str(Parsed { expected: RATE, parse: parse_rate, of: PhantomData })
+    }
+}
+
 /// What [`is_node_name`] takes.
 pub const NODE_NAME: &str = "1 to 64 letters, digits, '-', '_' or '.'";
 
@@ -160,6 +190,18 @@ mod tests {
         ] {
             assert_eq!(parse_duration(text), millis.map(Duration::from_millis), "{text:?}");
         }
+    }
+
+    #[test]
+    fn rates_say_how_many_at_once() {
+        let rate = |text| parse_rate(text).map(|rate| (rate.per_second.get(), rate.burst.get()));
+        assert_eq!(rate("50/s burst 500"), Some((50, 500)));
+        for text in
+            ["", "50", "50/s", "0/s burst 1", "1/s burst 0", "+1/s burst 1", "1/m burst 1", "1/s burst 1 "]
+        {
+            assert_eq!(rate(text), None, "{text:?}");
+        }
+        assert_eq!(rate("4294967296/s burst 1"), None);
     }
 
     #[test]
