@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use actors::gates::GateOptions;
+use actors::gates::ports::{GateLedger, GateMirror};
 use actors::handle::{Handle, ShardStatus};
 use actors::observe::Metrics;
 use actors::ops::Alone;
@@ -28,9 +30,12 @@ use crate::catalogue::intake::Intake;
 use crate::catalogue::{Catalogue, demo};
 use crate::config::{Config, ConfigError, Problems};
 use crate::http::auth::Tokens;
+use crate::http::budget::Budget;
 use crate::http::metrics::HttpMetrics;
+use crate::http::proxies::Proxies;
+use crate::http::unready::Unready;
 use crate::http::{Edge, EdgeSettings, ops_site, public_site, serve};
-use crate::ledger::sqlite::OpenError;
+use crate::ledger::sqlite::{self, OpenError};
 pub use crate::ledger::{Access, Store};
 use crate::listener::listen;
 use crate::mirror::local::LocalMirror;
@@ -96,27 +101,32 @@ impl App {
         let listening = [public.local_addr()?, ops.local_addr()?];
 
         let (mut registry, metrics, http) = measured();
-        let mirror = open_mirror(config).await?;
+        let mirrors = open_mirror(config).await?;
         let cluster = cluster::Plan::of(config, &ledger, &mut registry, listening).await?;
-        let options = options(config, ledger.clone(), mirror, metrics, cluster.peers());
+        let options = options(config, ledger.clone(), mirrors, metrics, cluster.peers());
         let system = System::start(options).await?;
         let cluster = cluster.start(&system).await?;
         let directory = Arc::new(Directory::new());
         directory.refresh(ledger.as_ref()).await?;
+        complain(config, &directory);
         let catalogue: Arc<dyn Catalogue> = ledger.clone();
         let intake = Arc::new(Intake::new(directory.clone(), catalogue.clone(), system.handle()));
         let ending = CancellationToken::new();
         let closed = CancellationToken::new();
         let sockets = Sockets::default();
+        let budget = Budget::new(&config.gate.budgets());
         let edge = Edge {
             handle: system.handle(),
             ops: cluster.ops(alone(config, system.handle(), ledger.clone(), &public_url), &system),
             directory: directory.clone(),
             catalogue,
             ledger: ledger.clone(),
+            gate_ledger: ledger.clone(),
             intake: intake.clone(),
             tokens: tokens.clone(),
-            settings: edge_settings(config, &public_url),
+            passes: auth_key::passes(config).map_err(|error| said(&config.node.data, error))?,
+            budget: budget.clone(),
+            settings: edge_settings(config, &public_url)?,
             metrics: http,
             sockets: sockets.clone(),
             registry: Arc::new(registry),
@@ -126,11 +136,7 @@ impl App {
             tokio::spawn(serve(ops, ops_site(edge.clone()), closed.clone())),
             tokio::spawn(serve(public, public_site(edge), closed.clone())),
         ];
-        let stop = ending.clone();
-        let chores = vec![
-            tokio::spawn(async move { intake.run(stop).await }),
-            tokio::spawn(heads::log_each_minute(ledger.clone(), ending.clone())),
-        ];
+        let chores = chores(intake, ledger.clone(), budget, &ending);
         let data = config.node.data.clone();
         let app = Self {
             public_url,
@@ -227,6 +233,21 @@ impl App {
     }
 }
 
+/// What goes on beside the requests until `ending`.
+fn chores(
+    intake: Arc<Intake>,
+    ledger: Arc<dyn Store>,
+    budget: Budget,
+    ending: &CancellationToken,
+) -> Vec<JoinHandle<()>> {
+    let stop = ending.clone();
+    vec![
+        tokio::spawn(async move { intake.run(stop).await }),
+        tokio::spawn(heads::log_each_minute(ledger, ending.clone())),
+        tokio::spawn(budget.shrink_until(ending.clone())),
+    ]
+}
+
 fn measured() -> (Registry, Metrics, HttpMetrics) {
     let mut registry = Registry::with_prefix("hotseat");
     let metrics = Metrics::default();
@@ -237,33 +258,39 @@ fn measured() -> (Registry, Metrics, HttpMetrics) {
     (registry, metrics, http)
 }
 
-/// The mirror of a configuration. Tried once, so that the shards find it at hand; without it they start alone.
-async fn open_mirror(config: &Config) -> anyhow::Result<Arc<dyn Mirror>> {
+/// The mirror of a configuration, for shards and for gates. Tried once, so that they find it at hand; without it they
+/// start alone.
+async fn open_mirror(config: &Config) -> anyhow::Result<(Arc<dyn Mirror>, Arc<dyn GateMirror>)> {
     if config.mirror.url == "local:" {
-        return Ok(Arc::new(LocalMirror::new()));
+        let (data, dir) = (&config.node.data, config.node.data.join("gates"));
+        // With PostgreSQL nothing else keeps a second process off the directory.
+        let lock = sqlite::take_lock(&dir, data)?;
+        let mirror = Arc::new(LocalMirror::in_dir(dir).locked(lock));
+        return Ok((mirror.clone(), mirror));
     }
     let wrong = |what| Problems::from(ConfigError::new("", "mirror.url", what));
-    let mirror = RedisMirror::new(config.mirror.url.parse().map_err(wrong)?);
-    if let Err(error) = mirror.ping().await {
+    let mirror = Arc::new(RedisMirror::new(config.mirror.url.parse().map_err(wrong)?));
+    if let Err(error) = Mirror::ping(mirror.as_ref()).await {
         tracing::warn!(%error, "starting without the soft locks of the mirror");
     }
-    Ok(Arc::new(mirror))
+    Ok((mirror.clone(), mirror))
 }
 
 fn options(
     config: &Config,
-    ledger: Arc<dyn Ledger>,
-    mirror: Arc<dyn Mirror>,
+    ledger: Arc<dyn Store>,
+    (mirror, gate_mirror): (Arc<dyn Mirror>, Arc<dyn GateMirror>),
     metrics: Metrics,
     peers: Arc<dyn Peers>,
 ) -> actors::Options {
     actors::Options {
-        ledger,
+        ledger: ledger.clone(),
         mirror,
         shards: config.cluster.shards,
         peers,
         rebalance: Rebalance { interval: config.rebalance.interval, at_once: config.rebalance.at_once },
         settings: config.engine(),
+        gates: gates(config, ledger, gate_mirror),
         lease: LeaseSettings {
             ttl: config.cluster.lease_ttl,
             renew: config.cluster.lease_renew,
@@ -276,20 +303,55 @@ fn options(
     }
 }
 
+fn gates(config: &Config, ledger: Arc<dyn GateLedger>, mirror: Arc<dyn GateMirror>) -> GateOptions {
+    GateOptions {
+        ledger,
+        mirror,
+        settings: config.gate.settings(),
+        beacon: config.gate.beacon(),
+        random,
+        tick: config.gate.tick,
+        restore_timeout: config.gate.restore_timeout,
+    }
+}
+
+/// 244 random bits, spread over all.
+fn random() -> [u8; 32] {
+    let (one, other) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
+    actors::gates::draws::sha256(&[one.as_bytes(), other.as_bytes()])
+}
+
 fn alone(config: &Config, handle: Handle, ledger: Arc<dyn Ledger>, public_url: &str) -> Alone {
     Alone { handle, ledger, node: config.node.name.clone(), url: public_url.to_owned() }
 }
 
-fn edge_settings(config: &Config, public_url: &str) -> EdgeSettings {
-    EdgeSettings {
+/// Gates that were set before the node had a cluster go on: to refuse the start would take the sale from everybody.
+fn complain(config: &Config, directory: &Directory) {
+    let gates = directory.gated();
+    if gates > 0 && !keeps_lines(config) {
+        tracing::error!(gates, "waiting rooms lose their line with their node: {}", Unready::MirrorNotShared);
+    }
+}
+
+/// Whether whoever owns a gate next finds its line.
+fn keeps_lines(config: &Config) -> bool {
+    config.cluster.listen.is_empty() || config.mirror.url != "local:"
+}
+
+fn edge_settings(config: &Config, public_url: &str) -> Result<EdgeSettings, Problems> {
+    let proxies = Proxies::parse(&config.edge.trusted_proxies);
+    Ok(EdgeSettings {
         node: config.node.name.clone(),
         public_url: public_url.to_owned(),
         confirm_role: config.sales.confirm_role,
         dev_tokens: config.auth.dev_tokens,
         click_timeout: config.edge.click_timeout,
         ledger_ack_timeout: config.ledger.ack_timeout,
+        trusted_proxies: proxies.map_err(|wrong| ConfigError::new("", "edge.trusted_proxies", wrong))?,
+        gate_grace: config.gate.grace,
+        keeps_lines: keeps_lines(config),
         ws: ws_settings(config),
-    }
+    })
 }
 
 /// What a data directory that takes no files is called, whoever met it first.

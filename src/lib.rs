@@ -11,6 +11,7 @@ pub mod http;
 pub mod ledger;
 mod listener;
 pub mod mirror;
+pub mod pass;
 pub mod redis_url;
 pub mod run_file;
 pub mod shutdown;

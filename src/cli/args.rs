@@ -7,8 +7,11 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
+pub(super) use self::gate::{GateArgs, GateCommand, GateHistoryArgs, GateSetArgs};
 use crate::config::{Flags, text};
 use crate::http::auth::Role;
+
+mod gate;
 
 const MANUAL: &str = "\
 Examples:
@@ -17,6 +20,7 @@ Examples:
   hotseat import hall.json --concert \"Winter Journey\" --at 2027-05-01T19:00:00+09:00
   hotseat token --user 7 --role USER   a token for the API
   hotseat audit                        prove that nothing was sold twice
+  hotseat draw verify draw.json        prove that a presale's draw was fair
 
 Settings:
   Defaults, then the file of --config, then HOTSEAT_<SECTION>_<KEY>, then flags: the later wins.
@@ -79,6 +83,17 @@ pub(super) enum Command {
     /// Through the server that runs on the data directory; any node of the cluster will do.
     #[command(subcommand)]
     Nodes(NodesCommand),
+    /// Set a concert's waiting room, and see how it is
+    ///
+    /// Through the server that runs on the data directory; any node of the cluster will do. What is set is in force, and
+    /// durable, when the command ends.
+    #[command(subcommand)]
+    Gate(GateCommand),
+    /// Check the draw of a presale
+    ///
+    /// From what is published and nothing else: no server, no data directory and no token is needed.
+    #[command(subcommand)]
+    Draw(DrawCommand),
     /// Say whether a configuration is valid, and what it changes
     ///
     /// Prints every setting that is not at its default, and who set it: the file, an environment variable, a flag.
@@ -374,6 +389,39 @@ pub(super) struct DrainArgs {
     /// The node's name
     #[arg(value_name = "NODE", value_parser = node)]
     pub(super) node: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DrawCommand {
+    /// Recompute a draw from its public record
+    ///
+    /// Checks that the seed is the one that was committed to, that the root is that of the entrants, that the beacon's
+    /// round was due after the root was published, and that the order follows from them. With an entry, that it is in the
+    /// list, and at which place it was drawn. Says on whom the fairness rests, `beacon` or `operator-trusted`, and what
+    /// only others can confirm.
+    Verify(DrawVerifyArgs),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  hotseat draw verify http://127.0.0.1:8080/api/v1/draws/7
+  hotseat draw verify draw.json --entry mine.json
+  curl -s https://tickets.example/api/v1/draws/7 | hotseat draw verify -
+
+An entry is the answer of GET /api/v1/draws/ID/entry with the entrant's token.
+
+Exit codes:
+  0  it checks out
+  1  it does not, and which field is said; it cannot be read; or nothing is drawn yet
+  2  the command line is wrong")]
+pub(super) struct DrawVerifyArgs {
+    /// The record: a file, an http:// URL, or - for standard input
+    #[arg(value_name = "FILE|URL|-")]
+    pub(super) record: String,
+    /// An entrant's own entry, in a file
+    #[arg(long, value_name = "FILE")]
+    pub(super) entry: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -11,6 +11,8 @@ use crate::config::Problems;
 mod args;
 mod audit;
 mod check_config;
+mod draw;
+mod gate;
 mod import;
 mod migrate;
 mod moves;
@@ -81,6 +83,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Resync(args) => runtime()?.block_on(resync::run(&args)),
         Command::Shards(command) => runtime()?.block_on(shards::run(&command)),
         Command::Nodes(command) => runtime()?.block_on(nodes::run(&command)),
+        Command::Gate(command) => runtime()?.block_on(gate::run(&command)),
+        Command::Draw(command) => runtime()?.block_on(draw::run(&command)),
         Command::Migrate(args) => runtime()?.block_on(migrate::run(&args)),
     }
 }

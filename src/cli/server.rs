@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use axum::body::Bytes;
-use axum::http::{Method, Request, StatusCode, header};
+use axum::http::{Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
@@ -82,6 +82,14 @@ impl Server {
         self.success(self.send(Method::POST, path, body).await?)
     }
 
+    /// As [`Server::post`], with the other verb.
+    ///
+    /// # Errors
+    /// As [`Server::post`].
+    pub(super) async fn put(&self, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
+        self.success(self.send(Method::PUT, path, body).await?)
+    }
+
     fn success(&self, (status, answer): (StatusCode, Bytes)) -> anyhow::Result<Bytes> {
         if status.is_success() {
             return Ok(answer);
@@ -97,25 +105,48 @@ impl Server {
     }
 
     async fn send(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<(StatusCode, Bytes)> {
-        let answer = async {
-            let stream = TcpStream::connect(&self.address).await?;
-            let (mut sender, connection) =
-                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-            // Ends with the answer; what goes wrong shows in the request.
-            tokio::spawn(connection);
-            let request = Request::builder()
-                .method(method)
-                .uri(path)
-                .header(header::HOST, &self.address)
-                .header(header::AUTHORIZATION, format!("Bearer {}", self.run.token))
-                .header(header::CONTENT_TYPE, "application/json")
-                .body(Full::new(body))?;
-            let (head, body) = sender.send_request(request).await?.into_parts();
-            anyhow::Ok((head.status, body.collect().await?.to_bytes()))
-        };
-        timeout(ANSWER, answer)
-            .await
-            .with_context(|| format!("the server at {} does not answer", self.address))?
-            .with_context(|| format!("the server at {}", self.address))
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, &self.address)
+            .header(header::AUTHORIZATION, format!("Bearer {}", self.run.token))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))?;
+        exchange(&self.address, request).await
     }
+}
+
+/// What anybody may read at an `http://` URL.
+///
+/// # Errors
+/// No answer, or none with what is there.
+pub(super) async fn fetch(url: &str) -> anyhow::Result<Bytes> {
+    let uri: Uri = url.parse().with_context(|| format!("{url} is no URL"))?;
+    let host = uri.authority().with_context(|| format!("{url} names no server"))?.as_str();
+    let address = if uri.port().is_some() { host.to_owned() } else { format!("{host}:80") };
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let request = Request::builder().uri(path).header(header::HOST, host).body(Full::new(Bytes::new()))?;
+    let (status, answer) = exchange(&address, request).await?;
+    if status.is_success() {
+        return Ok(answer);
+    }
+    match serde_json::from_slice::<Problem>(&answer) {
+        Ok(problem) => bail!("{url}: {}: {}", problem.code, problem.detail.unwrap_or_default()),
+        Err(_) => bail!("{url}: {status}"),
+    }
+}
+
+async fn exchange(address: &str, request: Request<Full<Bytes>>) -> anyhow::Result<(StatusCode, Bytes)> {
+    let answer = async {
+        let stream = TcpStream::connect(address).await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        // Ends with the answer; what goes wrong shows in the request.
+        tokio::spawn(connection);
+        let (head, body) = sender.send_request(request).await?.into_parts();
+        anyhow::Ok((head.status, body.collect().await?.to_bytes()))
+    };
+    timeout(ANSWER, answer)
+        .await
+        .with_context(|| format!("the server at {address} does not answer"))?
+        .with_context(|| format!("the server at {address}"))
 }

@@ -165,7 +165,7 @@ fn log(problem: &Problem, request_id: &str, method: &Method, route: &Route) {
     let route = route.path();
     match problem {
         Problem::Internal(why) => tracing::error!(request_id, %method, route, why, "a request failed"),
-        Problem::Unavailable(_) => {
+        Problem::Unavailable(_) | Problem::Undecided(..) => {
             tracing::warn!(request_id, %method, route, code = problem.code(), "not served")
         }
         _ => {}

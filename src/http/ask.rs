@@ -9,7 +9,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
-use engine::{Command, Granted, OptionId, Outcome, Refusal, RequestKey, Reservation, ShardId};
+use engine::{Command, Granted, OptionId, Outcome, PassId, Refusal, RequestKey, Reservation, ShardId};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -37,10 +37,22 @@ impl Shared {
         key: Option<RequestKey>,
         command: Command,
     ) -> Result<Verdict, Problem> {
+        self.ask_with(shard, identity, None, key, command).await
+    }
+
+    /// The same for what is sold, with the pass that was shown for it.
+    pub(super) async fn ask_with(
+        &self,
+        shard: ShardId,
+        identity: &Identity,
+        pass: Option<PassId>,
+        key: Option<RequestKey>,
+        command: Command,
+    ) -> Result<Verdict, Problem> {
         let settings = &self.edge.settings;
         let wait =
             if command.reaches_ledger() { settings.ledger_ack_timeout } else { settings.click_timeout };
-        let ask = Ask { caller: identity.caller(), key, pass: false, command };
+        let ask = Ask { caller: identity.caller(), key, pass, command };
         let answer = self.edge.handle.ask(shard, ask, Instant::now() + wait).await;
         match answer.outcome {
             Outcome::Granted(granted) => Ok(Verdict { granted, replayed: answer.replayed }),

@@ -4,6 +4,7 @@
 //! there the request id is known. `docs/api.md` lists the codes.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use actors::ops::OpsError;
 use actors::ports::LedgerError;
@@ -11,8 +12,11 @@ use axum::body::Body;
 use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use engine::gate::PolicyFault;
+use engine::limits::{GATE_PASSES, GATE_PER_SECOND};
 use engine::{Refusal, SeatList, Unavailable};
 
+use super::unready::Unready;
 use super::wire::{Conflict, ProblemBody, ReservationView};
 
 /// Seconds after which a client may try again what found no server ready.
@@ -25,12 +29,18 @@ pub enum Problem {
     Refused(Refusal),
     /// No shard or no ledger that could decide now.
     Unavailable(Unavailable),
+    /// The same, where something else is to be said of it.
+    Undecided(Unavailable, &'static str),
     /// No token, or one that proves nothing. `presented` says which, for the challenge.
     Unauthenticated { presented: bool, why: &'static str },
     /// The token's role may not do this.
     Forbidden(&'static str),
     /// No such route, or nothing of that name.
     NotFound(&'static str),
+    /// The concert has no draw, or none that waits for this.
+    NoDraw(&'static str),
+    /// Who asks is not among a draw's entrants.
+    NoEntry(&'static str),
     /// The route exists, the method does not. The response keeps its `Allow`.
     MethodNotAllowed,
     /// The request cannot be read. The pointer names the place: a JSON pointer (RFC 6901) into the body, or
@@ -42,6 +52,12 @@ pub enum Problem {
     ImportRefused(String),
     /// Some parts of a block clash; the others are blocked.
     BlockedInPart { blocked: Vec<ReservationView>, conflicts: Vec<Conflict> },
+    /// How an operator wants a gate to be makes no sense, or not now.
+    GateRefused(PolicyFault),
+    /// More joins than the door of a waiting room takes, in all, from one address or of one user.
+    RateLimited { retry_after: Duration },
+    /// What gates need is not configured.
+    Unready(Unready),
     /// What an operator asked of the cluster cannot be done now, or not at all.
     Cluster(OpsError),
     /// A bug of ours, or data that this version cannot read. The text is for the log, never for the client.
@@ -59,15 +75,20 @@ impl Problem {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Refused(refusal) => refusal.code(),
-            Self::Unavailable(unavailable) => unavailable.code(),
+            Self::Unavailable(unavailable) | Self::Undecided(unavailable, _) => unavailable.code(),
             Self::Unauthenticated { .. } => "UNAUTHENTICATED",
             Self::Forbidden(_) => "FORBIDDEN",
             Self::NotFound(_) => "NOT_FOUND",
+            Self::NoDraw(_) => "NO_DRAW",
+            Self::NoEntry(_) => "NO_ENTRY",
             Self::MethodNotAllowed => "METHOD_NOT_ALLOWED",
             Self::Malformed { .. } => "MALFORMED",
             Self::TooLarge { .. } => "TOO_LARGE",
             Self::ImportRefused(_) => "IMPORT_REFUSED",
             Self::BlockedInPart { .. } => "SEAT_TAKEN",
+            Self::GateRefused(fault) => fault.code(),
+            Self::RateLimited { .. } => "RATE_LIMITED",
+            Self::Unready(unready) => unready.code(),
             Self::Cluster(error) => cluster_code(error),
             Self::Internal(_) => "INTERNAL",
         }
@@ -90,16 +111,19 @@ impl Problem {
                 | Refusal::HoldExpired
                 | Refusal::ReservationState(_) => StatusCode::CONFLICT,
             },
-            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable(_) | Self::Undecided(..) | Self::Unready(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Unauthenticated { .. } => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
-            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::NotFound(_) | Self::NoDraw(_) | Self::NoEntry(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Malformed { .. } => StatusCode::BAD_REQUEST,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Cluster(OpsError::ShardUnknown { .. } | OpsError::NodeUnknown { .. }) => {
                 StatusCode::NOT_FOUND
             }
+            Self::GateRefused(PolicyFault::RanksTold | PolicyFault::DrawUnderWay) => StatusCode::CONFLICT,
+            Self::GateRefused(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::ImportRefused(_) | Self::BlockedInPart { .. } | Self::Cluster(_) => StatusCode::CONFLICT,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -110,19 +134,26 @@ impl Problem {
     pub const fn title(&self) -> &'static str {
         match self {
             Self::Refused(refusal) => refusal_title(refusal),
-            Self::Unavailable(Unavailable::Overloaded) => "The server has more to do than it can",
-            Self::Unavailable(Unavailable::Ledger) => "The ledger has not answered",
+            Self::Unavailable(what) | Self::Undecided(what, _) => match what {
+                Unavailable::Overloaded => "The server has more to do than it can",
+                Unavailable::Ledger => "The ledger has not answered",
+            },
             Self::Unauthenticated { .. } => "A valid token is needed",
             Self::Forbidden(_) => "The token does not allow this",
             Self::NotFound(_) => "There is nothing here",
+            Self::NoDraw(_) => "There is no such draw",
+            Self::NoEntry(_) => "You are not in the draw",
             Self::MethodNotAllowed => "The route does not know this method",
             Self::Malformed { .. } => "The request cannot be read",
             Self::TooLarge { .. } => "The body is too large",
             Self::ImportRefused(_) => "The import contradicts the catalogue",
             Self::BlockedInPart { .. } => "A seat is taken",
+            Self::RateLimited { .. } => "There are too many at the door",
+            Self::Unready(_) => "There can be no waiting rooms yet",
             Self::Cluster(OpsError::ShardUnknown { .. } | OpsError::NodeUnknown { .. }) => {
                 "There is nothing here"
             }
+            Self::GateRefused(_) => "The waiting room cannot be set so",
             Self::Cluster(_) => "The cluster cannot do this now",
             Self::Internal(_) => "The server failed",
         }
@@ -137,7 +168,11 @@ impl Problem {
                     .into()
             }
             Self::Unauthenticated { why, .. } => (*why).into(),
-            Self::Forbidden(why) | Self::NotFound(why) => (*why).into(),
+            Self::Forbidden(why)
+            | Self::NotFound(why)
+            | Self::NoDraw(why)
+            | Self::NoEntry(why)
+            | Self::Undecided(_, why) => (*why).into(),
             Self::MethodNotAllowed => "The Allow header names the methods of this route.".into(),
             Self::Malformed { detail, .. } => detail.as_str().into(),
             Self::TooLarge { limit } => format!("This route reads at most {limit} bytes.").into(),
@@ -147,6 +182,9 @@ impl Problem {
                  those that clash."
                     .into()
             }
+            Self::GateRefused(fault) => fault_detail(*fault),
+            Self::RateLimited { .. } => "Nothing was decided; come again after Retry-After.".into(),
+            Self::Unready(unready) => sentence(&unready.to_string()).into(),
             Self::Cluster(error) => sentence(&error.to_string()).into(),
             Self::Internal(_) => "The log knows more under this request id.".into(),
         }
@@ -205,8 +243,11 @@ impl Problem {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         match self {
-            Self::Unavailable(_) => {
+            Self::Unavailable(_) | Self::Undecided(..) => {
                 headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+            }
+            Self::RateLimited { retry_after } => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(*retry_after)));
             }
             Self::Unauthenticated { presented: false, .. } => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"hotseat\""));
@@ -300,6 +341,29 @@ const fn cluster_code(error: &OpsError) -> &'static str {
     }
 }
 
+fn fault_detail(fault: PolicyFault) -> Cow<'static, str> {
+    match fault {
+        PolicyFault::RateOutOfBounds => {
+            format!("`perSecond` is 1 to {GATE_PER_SECOND}; to let nobody in there is `paused`.").into()
+        }
+        PolicyFault::CeilingOutOfBounds => format!("`maxActive` is 1 to {GATE_PASSES}.").into(),
+        PolicyFault::NoBound => {
+            "Say `perSecond`, `maxActive` or both; a waiting room that lets everybody in is `off`.".into()
+        }
+        PolicyFault::OpeningMissing => "A draw needs `opensAt`, when it is drawn.".into(),
+        PolicyFault::RanksTold => "People wait who know their rank: a draw would take it from them.".into(),
+        PolicyFault::DrawUnderWay => {
+            "Who takes part in the draw is settled, and it is not drawn yet: neither mode nor opening may change."
+                .into()
+        }
+    }
+}
+
+/// At least one: `Retry-After` knows no less, and nobody shall come again before the time.
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0 || duration.is_zero())
+}
+
 /// An error's text, as a client reads it.
 fn sentence(text: &str) -> String {
     let mut letters = text.chars();
@@ -367,6 +431,7 @@ mod tests {
     use engine::{SeatNo, SeatState, Status};
 
     use super::*;
+    use crate::pass::NoPassKey;
 
     fn body(problem: &Problem) -> serde_json::Value {
         serde_json::from_slice(&problem.body("r-1")).unwrap()
@@ -410,6 +475,19 @@ mod tests {
         assert_eq!(body(&Refusal::ReservationState(Status::Paying).into())["state"], "PAYING");
         assert_eq!(body(&Problem::malformed("/seats/0", "no"))["pointer"], "/seats/0");
         assert_eq!(body(&Problem::MethodNotAllowed).get("pointer"), None);
+    }
+
+    #[test]
+    fn whoever_is_one_too_many_hears_when_to_come_again() {
+        for (millis, seconds) in [(0, "1"), (1, "1"), (1_000, "1"), (1_001, "2"), (90_000, "90")] {
+            let limited = Problem::RateLimited { retry_after: Duration::from_millis(millis) };
+            let answer = limited.render("r-1", &Response::new(Body::empty()));
+            assert_eq!(answer.status(), 429);
+            assert_eq!(answer.headers()[RETRY_AFTER], seconds);
+            assert_eq!(body(&limited)["code"], "RATE_LIMITED");
+        }
+        let missing = body(&NoPassKey.into());
+        assert_eq!((&missing["code"], &missing["status"]), (&"PASS_KEY_MISSING".into(), &503.into()));
     }
 
     #[test]

@@ -1,31 +1,16 @@
-//! Server-sent events: the feed for whoever reads and has nothing to say.
-//!
-//! Over HTTP/1.1 a viewer takes its socket over once the head of the answer is written: what remains is a task with
-//! its place in the feed, a kilobyte instead of hyper's buffers. Frames come encoded, the same bytes for all, and
-//! are written one by one: who does not read them is not given more.
+//! Server-sent events of an option's seats: the feed for whoever reads and has nothing to say. The same bytes for all.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher as _};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use actors::feed::Watch;
 use axum::Extension;
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use axum::http::{HeaderMap, Version};
 use axum::response::Response;
-use bytes::Buf as _;
 use engine::Unavailable;
-use hyper::body::Frame;
-use prometheus_client::metrics::counter::Counter;
 use serde::Deserialize;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-use tokio_util::sync::ReusableBoxFuture;
+use tokio::time::{Instant, timeout_at};
 use utoipa::IntoParams;
 
 use super::Shared;
@@ -33,21 +18,13 @@ use super::ask::OptionPath;
 use super::error::Problem;
 use super::extract::Query;
 use super::seats::position;
-use super::watch::{Connection, Stream, bound};
+use super::sse::{KEEP_ALIVE_EVERY, Source, respond};
+use super::watch::Connection;
 use super::wire::ProblemBody;
 
 const LAST_EVENT_ID: &str = "last-event-id";
 
-/// A connection that is silent for longer may be taken for dead by whatever lies in between.
-const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
 const KEEP_ALIVE: &[u8] = b"event: keepalive\ndata: {}\n\n";
-
-/// A viewer that leaves no room to write for so long is let go.
-const STALLED_AFTER: Duration = Duration::from_secs(15);
-
-/// When viewers come back who lost their connection, in milliseconds: not all at once.
-const RETRY_FIRST: u64 = 500;
-const RETRY_SPREAD: u64 = 3_000;
 
 /// What the client has already.
 #[derive(Deserialize, IntoParams)]
@@ -56,16 +33,21 @@ const RETRY_SPREAD: u64 = 3_000;
 pub(super) struct EventsQuery {
     /// `EPOCH.SEQ`, for a first connection; `Last-Event-ID` goes before it.
     since: Option<String>,
+    /// The pass of the concert's gate, for browsers, which send no header of theirs here; `Hotseat-Pass` is better.
+    pass: Option<String>,
 }
 
 /// Every change of an option's seats, as server-sent events: `snapshot`, `changes`, `continues`, `keepalive`. Each has
 /// the position it leads to as its id, so that a browser comes back to where it was.
 #[utoipa::path(get, path = "/api/v1/options/{optionId}/events", tag = "catalogue", operation_id = "watchSeats",
     params(("optionId" = u64, Path, description = "The option"), EventsQuery,
+        ("Hotseat-Pass" = Option<String>, Header, description = "The pass of the concert's gate, where that is on"),
         ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event you have")),
     responses(
         (status = 200, description = "Events without end", body = String, content_type = "text/event-stream"),
         (status = 400, description = "MALFORMED: `since` or `Last-Event-ID` is no position", body = ProblemBody,
+            content_type = "application/problem+json"),
+        (status = 403, description = "PASS_REQUIRED: the concert's gate is on", body = ProblemBody,
             content_type = "application/problem+json"),
         (status = 404, description = "OPTION_UNKNOWN", body = ProblemBody,
             content_type = "application/problem+json"),
@@ -85,169 +67,38 @@ pub(super) async fn events(
         (None, Some(since)) => Some(position(since, "/query/since")?),
         (None, None) => None,
     };
+    let ends = shared.may_look(&entry, &headers, query.pass.as_deref())?;
     let watch = shared.edge.handle.watch(entry.option, since).ok_or(Unavailable::Overloaded)?;
+    let events = Following { watch, ends };
     let stalled = shared.edge.metrics.viewers_stalled();
-    let body = match connection {
-        Some(Extension(connection)) if version == Version::HTTP_11 => {
-            Body::new(HandOver { connection, viewer: Some(Viewer { watch, stalled }) })
-        }
-        connection => Body::new(Events {
-            retry: Some(retry()),
-            next: Some(ReusableBoxFuture::new(next(watch))),
-            stream: connection.map(|Extension(connection)| connection.open_stream()),
-            stalled,
-        }),
-    };
-    let mut response = Response::new(body);
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // nginx would gather events until it has a buffer full of them.
-    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    Ok(response)
+    let connection = connection.map(|Extension(connection)| connection);
+    Ok(respond(events, version, connection, stalled))
 }
 
-fn retry() -> Bytes {
-    // As good a random number as any, without a generator.
-    let random = RandomState::new().build_hasher().finish();
-    format!("retry: {}\n\n", RETRY_FIRST + random % RETRY_SPREAD).into()
-}
-
-/// The next event. `None`: there is none.
-async fn next_event(watch: &mut Watch) -> Option<Bytes> {
-    match timeout(KEEP_ALIVE_EVERY, watch.next()).await {
-        Ok(frame) => frame.map(|frame| frame.sse()),
-        Err(_) => Some(Bytes::from_static(KEEP_ALIVE)),
-    }
-}
-
-/// A viewer and who counts it if it stalls.
-struct Viewer {
+/// An option's events.
+struct Following {
     watch: Watch,
-    stalled: Counter,
+    /// When the pass ends that opened them.
+    ends: Option<Instant>,
 }
 
-impl Viewer {
-    /// Goes on where the head of the answer ended, until either side has enough.
-    async fn follow(mut self, mut socket: TcpStream) {
-        bound(&socket);
-        let mut next = Some(retry());
-        while let Some(event) = next {
-            match timeout(STALLED_AFTER, write_chunk(&mut socket, event)).await {
-                Ok(Ok(())) => {}
-                // The client is gone.
-                Ok(Err(_)) => return,
-                Err(_) => {
-                    self.stalled.inc();
-                    return;
-                }
-            }
-            next = tokio::select! {
-                event = next_event(&mut self.watch) => event,
-                () = end(&mut socket) => return,
-            };
+impl Source for Following {
+    async fn next(&mut self) -> Option<Bytes> {
+        let keep_alive = Instant::now() + KEEP_ALIVE_EVERY;
+        if self.has_ended() {
+            return None;
         }
-        // An empty chunk is the end of the answer; whoever does not take it has its retry.
-        let _told = timeout(STALLED_AFTER, write_chunk(&mut socket, Bytes::new())).await;
-    }
-}
-
-/// One write, where the socket has room for all of it.
-async fn write_chunk(socket: &mut TcpStream, bytes: Bytes) -> std::io::Result<()> {
-    let head = Bytes::from(format!("{:x}\r\n", bytes.len()));
-    socket.write_all_buf(&mut head.chain(bytes).chain(&b"\r\n"[..])).await
-}
-
-/// Returns when the client has closed its side. What it may say until then is not listened to.
-async fn end(socket: &mut TcpStream) {
-    let mut ignored = [0; 64];
-    while socket.read(&mut ignored).await.is_ok_and(|read| read > 0) {}
-}
-
-/// The body of an answer that goes on without hyper: it lets the socket go once the head is written.
-struct HandOver {
-    connection: Connection,
-    viewer: Option<Viewer>,
-}
-
-impl HttpBody for HandOver {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        if let Some(viewer) = self.viewer.take() {
-            self.connection.hand_over(|socket, place| {
-                tokio::spawn(async move {
-                    viewer.follow(socket).await;
-                    drop(place);
-                });
-            });
-        }
-        Poll::Pending
-    }
-}
-
-/// The next event, and the watch for the one after it.
-async fn next(mut watch: Watch) -> (Watch, Option<Bytes>) {
-    let event = next_event(&mut watch).await;
-    (watch, event)
-}
-
-/// The body of an answer that hyper carries: HTTP/2, where many share a socket, and HTTP/1.0.
-struct Events {
-    /// Said first.
-    retry: Option<Bytes>,
-    /// `None` once the end has come.
-    next: Option<ReusableBoxFuture<'static, (Watch, Option<Bytes>)>>,
-    stream: Option<Stream>,
-    stalled: Counter,
-}
-
-impl HttpBody for Events {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        if let Some(retry) = self.retry.take() {
-            return Poll::Ready(Some(Ok(Frame::data(retry))));
-        }
-        let Some(waiting) = &mut self.next else { return Poll::Ready(None) };
-        let (watch, event) = ready!(waiting.poll(cx));
-        match &event {
-            Some(_) => waiting.set(next(watch)),
-            None => self.next = None,
-        }
-        Poll::Ready(event.map(|event| Ok(Frame::data(event))))
-    }
-}
-
-impl Drop for Events {
-    fn drop(&mut self) {
-        if self.stream.as_ref().is_some_and(Stream::was_given_up) {
-            self.stalled.inc();
+        let until = self.ends.map_or(keep_alive, |ends| ends.min(keep_alive));
+        match timeout_at(until, self.watch.next()).await {
+            Ok(frame) => frame.map(|frame| frame.sse()),
+            Err(_) if self.has_ended() => None,
+            Err(_) => Some(Bytes::from_static(KEEP_ALIVE)),
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn viewers_are_told_to_come_back_at_different_times() {
-        let times: std::collections::BTreeSet<Bytes> = (0..50).map(|_| retry()).collect();
-        assert!(times.len() > 25, "{times:?}");
-        for time in &times {
-            let text = std::str::from_utf8(time).unwrap();
-            let milliseconds: u64 =
-                text.strip_prefix("retry: ").unwrap().strip_suffix("\n\n").unwrap().parse().unwrap();
-            assert!((500..3_500).contains(&milliseconds), "{text}");
-        }
+impl Following {
+    fn has_ended(&self) -> bool {
+        self.ends.is_some_and(|ends| ends <= Instant::now())
     }
 }

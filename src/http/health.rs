@@ -11,6 +11,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Shared;
+use super::unready::Unready;
 
 /// Why a server is ready, or not.
 #[derive(Serialize, ToSchema)]
@@ -113,6 +114,11 @@ fn readiness(shared: &Shared) -> Readiness {
         } else {
             warnings.push(format!("{away}: a crash would forget them"));
         }
+    }
+    let gated = shared.edge.directory.gated();
+    if gated > 0 && !shared.edge.settings.keeps_lines {
+        let why = Unready::MirrorNotShared;
+        warnings.push(format!("{gated} waiting rooms lose their line when they go to another node: {why}"));
     }
     Readiness { ready: reasons.is_empty(), reasons, warnings, shards, intake_pending, shutting_down }
 }

@@ -15,6 +15,7 @@ use super::auth::Identity;
 use super::error::Problem;
 use super::extract::Json;
 use super::idempotency::IdempotencyKey;
+use super::passes::PassHeader;
 use super::wire::{ProblemBody, ReservationView, Seats};
 
 /// Seats that the caller has selected.
@@ -28,10 +29,13 @@ pub(super) struct HoldRequest {
 /// Turn selected seats into a reservation. Durable before it is answered.
 #[utoipa::path(post, path = "/api/v1/options/{optionId}/holds", tag = "sale", operation_id = "hold",
     params(("optionId" = u64, Path, description = "The option"),
-        ("Idempotency-Key" = String, Header, description = "1 to 255 visible ASCII; the same on a retry")),
+        ("Idempotency-Key" = String, Header, description = "1 to 255 visible ASCII; the same on a retry"),
+        ("Hotseat-Pass" = Option<String>, Header, description = "The pass of the concert's gate, where that is on")),
     request_body(content = HoldRequest, example = json!({"seats": [3, 4]})),
     responses(
         (status = 201, description = "Held until `holdExpiresAt`", body = ReservationView),
+        (status = 403, description = "PASS_REQUIRED: the concert's gate is on", body = ProblemBody,
+            content_type = "application/problem+json"),
         (status = 404, description = "OPTION_UNKNOWN", body = ProblemBody,
             content_type = "application/problem+json"),
         (status = 409,
@@ -47,11 +51,13 @@ pub(super) async fn hold(
     identity: Identity,
     OptionPath(entry): OptionPath,
     IdempotencyKey(key): IdempotencyKey,
+    PassHeader(pass): PassHeader,
     Json(wanted): Json<HoldRequest>,
 ) -> Result<Response, Problem> {
     let reservation = ReservationId::stamp(uuid::Uuid::now_v7().as_u128(), entry.option);
     let command = Command::Hold { option: entry.option, seats: wanted.seats.0, reservation };
-    let verdict = shared.ask(entry.shard, &identity, Some(key), command).await?;
+    let pass = shared.pass_for(pass.as_ref(), entry.concert, identity.user);
+    let verdict = shared.ask_with(entry.shard, &identity, pass, Some(key), command).await?;
     let view = ReservationView::new(verdict.reservation()?, &entry);
     Ok(verdict.respond(StatusCode::CREATED, &view))
 }

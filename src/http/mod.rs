@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use actors::gates::ports::GateLedger;
 use actors::handle::Handle;
 use actors::ops::Ops;
 use actors::ports::Ledger;
@@ -20,27 +21,32 @@ use utoipa_axum::routes;
 
 use self::around::Around;
 use self::auth::{Role, Tokens};
+use self::budget::Budget;
 use self::error::Problem;
 use self::metrics::{HttpMetrics, Routes};
 use self::owner::owners;
+use self::proxies::Proxies;
 pub use self::serve::serve;
 use self::site::Express;
 pub use self::site::Site;
 pub use self::waiting::waiting_site;
-pub(crate) use self::wire::hex;
+pub(crate) use self::wire::{hex, unhex};
 use crate::catalogue::Catalogue;
 use crate::catalogue::directory::Directory;
 use crate::catalogue::intake::Intake;
+use crate::pass::Passes;
 use crate::ws::{self, Sockets, WsSettings};
 
 mod admin;
 mod around;
 pub(crate) mod ask;
 pub mod auth;
+pub mod budget;
 mod cached;
 mod cluster;
 mod concerts;
 mod dev_token;
+mod draws;
 pub mod error;
 mod events;
 pub(crate) mod extract;
@@ -50,12 +56,17 @@ pub(crate) mod idempotency;
 pub mod metrics;
 mod openapi;
 mod owner;
+pub(crate) mod passes;
 mod plan;
+pub mod proxies;
+pub(crate) mod queue;
 mod reservations;
 mod seats;
 pub(crate) mod selections;
 mod serve;
 mod site;
+mod sse;
+pub(crate) mod unready;
 mod waiting;
 pub(crate) mod watch;
 pub(crate) mod wire;
@@ -75,9 +86,14 @@ pub struct Edge {
     /// Told when something was imported here.
     pub intake: Arc<Intake>,
     pub ledger: Arc<dyn Ledger>,
+    /// The history of gates, and draws of presales.
+    pub gate_ledger: Arc<dyn GateLedger>,
     /// What operators see of the cluster, and may ask of it.
     pub ops: Arc<dyn Ops>,
     pub tokens: Tokens,
+    pub passes: Passes,
+    /// What joining a waiting room takes from.
+    pub budget: Budget,
     pub settings: EdgeSettings,
     pub metrics: HttpMetrics,
     pub sockets: Sockets,
@@ -101,6 +117,12 @@ pub struct EdgeSettings {
     pub click_timeout: Duration,
     /// How long a ledger command waits for the ledger.
     pub ledger_ack_timeout: Duration,
+    /// Who waits at a gate and was not heard of for so long is passed over.
+    pub gate_grace: Duration,
+    /// Whether whoever owns a gate next finds its line: a mirror that all nodes share, or no other node.
+    pub keeps_lines: bool,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Proxies,
     pub ws: WsSettings,
 }
 
@@ -109,6 +131,7 @@ pub(crate) struct Shared {
     pub(crate) edge: Edge,
     /// The newest encoded snapshot of each option that was asked for.
     snapshots: DashMap<OptionId, Arc<seats::Encoded>>,
+    draws: draws::KeptDraws,
 }
 
 impl Shared {
@@ -147,6 +170,10 @@ fn public_routes(settings: &EdgeSettings) -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(ws::connect))
         .routes(routes!(selections::select, selections::release))
         .routes(routes!(holds::hold))
+        .routes(routes!(queue::join))
+        .routes(routes!(queue::status))
+        .routes(routes!(queue::subscribe::subscribe))
+        .routes(routes!(queue::leave))
         .routes(routes!(reservations::list))
         .routes(routes!(reservations::get))
         .routes(routes!(reservations::paying))
@@ -154,7 +181,9 @@ fn public_routes(settings: &EdgeSettings) -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(reservations::cancel))
         .routes(routes!(reservations::refund))
         .routes(routes!(cluster::route))
-        .routes(routes!(cluster::audit_head));
+        .routes(routes!(cluster::audit_head))
+        .routes(routes!(draws::record))
+        .routes(routes!(draws::entry));
     let api = if settings.dev_tokens { api.routes(routes!(dev_token::dev_token)) } else { api };
     api.merge(admin_routes())
 }
@@ -166,6 +195,9 @@ fn admin_routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(admin::blocks::unblock))
         .routes(routes!(admin::options::set_status))
         .routes(routes!(admin::policies::set))
+        .routes(routes!(admin::gates::set, admin::gates::get))
+        .routes(routes!(admin::gates::history))
+        .routes(routes!(admin::draws::beacon))
         .routes(routes!(admin::audit::memory))
         .routes(routes!(admin::mirror::mirror))
         .routes(routes!(admin::resync::resync))
@@ -193,7 +225,7 @@ fn finish(
     let routes = Routes::new(&edge.metrics, paths.chain([openapi::DOCUMENT.to_owned()]));
     let owner_of = owners(edge.handle.clone(), edge.directory.clone(), &edge.settings.public_url);
     let around = Around::new(routes, owner_of);
-    let shared = Arc::new(Shared { edge, snapshots: DashMap::new() });
+    let shared = Arc::new(Shared { edge, snapshots: DashMap::new(), draws: draws::KeptDraws::default() });
     let router = router
         .fallback(async || Problem::NotFound("No route of this path."))
         .layer(around.clone())

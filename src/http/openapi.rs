@@ -37,6 +37,7 @@ pub const PAGE: &str = "/api/v1/docs";
         (name = "catalogue", description = "What is for sale; public"),
         (name = "live", description = "Seats as they change, and clicks on the same connection"),
         (name = "sale", description = "Select, hold, pay; needs a token"),
+        (name = "draw", description = "The draw of a presale, for everybody to check"),
         (name = "admin", description = "Role ADMIN or OPS; on the public and the ops listener"),
         (name = "ops", description = "On the ops listener"),
         (name = "cluster", description = "Where a concert lives, and what the ledger commits to")

@@ -27,13 +27,15 @@ enum Named {
 }
 
 /// The routes about something that one node owns, by how they begin.
-const OWNED: [(&str, Named); 6] = [
+const OWNED: [(&str, Named); 8] = [
     ("/api/v1/options/", Named::Option),
     ("/api/v1/reservations/", Named::Reservation),
     ("/api/v1/route", Named::ConcertInQuery),
+    ("/api/v1/waiting-queue/", Named::ConcertInQuery),
     ("/admin/v1/options/", Named::Option),
     ("/admin/v1/blocks/", Named::Reservation),
     ("/admin/v1/concerts/", Named::Concert),
+    ("/admin/v1/gates/", Named::Concert),
 ];
 
 /// Where in its requests a route says what they are about.
@@ -106,6 +108,9 @@ mod tests {
             ("/admin/v1/options/3/status", option(3)),
             ("/admin/v1/concerts/9007199254740991/policy", concert(9_007_199_254_740_991)),
             ("/api/v1/route?concertId=4", concert(4)),
+            ("/api/v1/waiting-queue/subscribe?form=ticks&concertId=4", concert(4)),
+            ("/api/v1/waiting-queue/join", None),
+            ("/admin/v1/gates/4/history", concert(4)),
             ("/api/v1/route", None),
             ("/api/v1/concerts/4", None),
             ("/admin/v1/shards", None),

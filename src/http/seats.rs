@@ -55,6 +55,7 @@ pub(super) struct SeatsQuery {
 /// `Accept: application/octet-stream`.
 #[utoipa::path(get, path = "/api/v1/options/{optionId}/seats", tag = "catalogue", operation_id = "getSeats",
     params(("optionId" = u64, Path, description = "The option"), SeatsQuery,
+        ("Hotseat-Pass" = Option<String>, Header, description = "The pass of the concert's gate, where that is on"),
         ("If-None-Match" = Option<String>, Header, description = "The ETag of the snapshot you have")),
     responses(
         (status = 200, description = "The snapshot, or with `since` a frame `snapshot`, `changes` or `continues`; \
@@ -66,6 +67,8 @@ pub(super) struct SeatsQuery {
         (status = 304, description = "Nothing has changed since the ETag"),
         (status = 400, description = "MALFORMED: `since` is no position", body = ProblemBody,
             content_type = "application/problem+json"),
+        (status = 403, description = "PASS_REQUIRED: the concert's gate is on", body = ProblemBody,
+            content_type = "application/problem+json"),
         (status = 404, description = "OPTION_UNKNOWN", body = ProblemBody,
             content_type = "application/problem+json"),
         (status = 503, description = "OVERLOADED: nobody serves the option now", body = ProblemBody,
@@ -76,6 +79,7 @@ pub(super) async fn seats(
     Query(query): Query<SeatsQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    shared.may_look(&entry, &headers, None)?;
     if let Some(since) = &query.since {
         return changes(&shared, &entry, position(since, "/query/since")?, &headers).await;
     }

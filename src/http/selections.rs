@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use engine::{Command, Granted};
 use serde::Deserialize;
@@ -14,6 +14,7 @@ use super::ask::{OptionPath, unexpected};
 use super::auth::Identity;
 use super::error::Problem;
 use super::extract::{Json, OptionalJson};
+use super::passes::PassHeader;
 use super::wire::{Instant, Labelled, Object, ProblemBody, ReleasedView, Seat, Seats, SelectionView};
 use crate::catalogue::directory::OptionEntry;
 
@@ -52,7 +53,8 @@ pub(super) struct ReleaseRequest {
 
 /// Soft-lock seats: these, or the best ones together.
 #[utoipa::path(post, path = "/api/v1/options/{optionId}/selections", tag = "sale", operation_id = "select",
-    params(("optionId" = u64, Path, description = "The option")),
+    params(("optionId" = u64, Path, description = "The option"),
+        ("Hotseat-Pass" = Option<String>, Header, description = "The pass of the concert's gate, where that is on")),
     request_body(content = SelectRequest, examples(
         ("seats" = (value = json!({"seats": [3, 4]}))),
         ("best" = (value = json!({"best": {"party": 2, "section": "A", "category": "Standard"}}))))),
@@ -61,6 +63,8 @@ pub(super) struct ReleaseRequest {
             example = json!({"optionId": 1, "seats": [{"seatNo": 3, "label": "A-1-4"}],
                 "expiresAt": "2027-05-01T10:00:30Z"})),
         (status = 200, description = "Every seat was mine already; renewed", body = SelectionView),
+        (status = 403, description = "PASS_REQUIRED: the concert's gate is on", body = ProblemBody,
+            content_type = "application/problem+json"),
         (status = 404, description = "OPTION_UNKNOWN", body = ProblemBody,
             content_type = "application/problem+json"),
         (status = 409, description = "SEAT_TAKEN, NO_SEATS_TOGETHER, LIMIT_REACHED, SELECT_TOO_LONG or OPTION_CLOSED",
@@ -76,9 +80,10 @@ pub(super) async fn select(
     State(shared): State<Arc<Shared>>,
     identity: Identity,
     OptionPath(entry): OptionPath,
+    PassHeader(pass): PassHeader,
     Json(wanted): Json<SelectRequest>,
 ) -> Result<Response, Problem> {
-    answer_select(&shared, &identity, &entry, wanted).await
+    answer_select(&shared, &identity, &entry, pass.as_ref(), wanted).await
 }
 
 /// The handler behind the extractors; the express lane of [`super::site`] comes in here.
@@ -86,6 +91,7 @@ pub(super) async fn answer_select(
     shared: &Shared,
     identity: &Identity,
     entry: &OptionEntry,
+    pass: Option<&HeaderValue>,
     wanted: SelectRequest,
 ) -> Result<Response, Problem> {
     let command = match (wanted.seats, wanted.best) {
@@ -93,7 +99,8 @@ pub(super) async fn answer_select(
         (None, Some(Object(best))) => best.command(entry)?,
         _ => return Err(Problem::malformed("", "Send either `seats` or `best`.")),
     };
-    let verdict = shared.ask(entry.shard, identity, None, command).await?;
+    let pass = shared.pass_for(pass, entry.concert, identity.user);
+    let verdict = shared.ask_with(entry.shard, identity, pass, None, command).await?;
     match &verdict.granted {
         Granted::Selected { option, seats, expires_at, renewed } => {
             let status = if *renewed { StatusCode::OK } else { StatusCode::CREATED };
@@ -110,12 +117,15 @@ pub(super) async fn answer_select(
 
 /// Give soft locks back: these, or all of mine in the option.
 #[utoipa::path(delete, path = "/api/v1/options/{optionId}/selections", tag = "sale", operation_id = "release",
-    params(("optionId" = u64, Path, description = "The option")),
+    params(("optionId" = u64, Path, description = "The option"),
+        ("Hotseat-Pass" = Option<String>, Header, description = "The pass of the concert's gate, where that is on")),
     request_body(content = Option<ReleaseRequest>, description = "Without a body: all of mine",
         example = json!({"seats": [3]})),
     responses(
         (status = 200, description = "Given back; `released` is empty when there was nothing", body = ReleasedView,
             example = json!({"optionId": 1, "released": [{"seatNo": 3, "label": "A-1-4"}]})),
+        (status = 403, description = "PASS_REQUIRED: the concert's gate is on", body = ProblemBody,
+            content_type = "application/problem+json"),
         (status = 404, description = "OPTION_UNKNOWN", body = ProblemBody,
             content_type = "application/problem+json"),
         (status = 409, description = "NOT_SELECTED: a named seat is not mine", body = ProblemBody,
@@ -127,9 +137,10 @@ pub(super) async fn release(
     State(shared): State<Arc<Shared>>,
     identity: Identity,
     OptionPath(entry): OptionPath,
+    PassHeader(pass): PassHeader,
     OptionalJson(wanted): OptionalJson<ReleaseRequest>,
 ) -> Result<Response, Problem> {
-    answer_release(&shared, &identity, &entry, wanted).await
+    answer_release(&shared, &identity, &entry, pass.as_ref(), wanted).await
 }
 
 /// The handler behind the extractors; the express lane of [`super::site`] comes in here.
@@ -137,11 +148,13 @@ pub(super) async fn answer_release(
     shared: &Shared,
     identity: &Identity,
     entry: &OptionEntry,
+    pass: Option<&HeaderValue>,
     wanted: Option<ReleaseRequest>,
 ) -> Result<Response, Problem> {
     let seats = wanted.map(|ReleaseRequest { seats: Seats(seats) }| seats);
     let command = Command::Release { option: entry.option, seats };
-    let verdict = shared.ask(entry.shard, identity, None, command).await?;
+    let pass = shared.pass_for(pass, entry.concert, identity.user);
+    let verdict = shared.ask_with(entry.shard, identity, pass, None, command).await?;
     match &verdict.granted {
         Granted::Released { option, seats } => {
             let body = ReleasedView { option_id: option.0, released: Labelled::new(entry, *seats) };

@@ -1,6 +1,7 @@
 //! The listener: bounded, with a deadline for slow heads, and a door that closes politely.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Context;
@@ -54,8 +55,8 @@ async fn serve_within(bounds: Bounds, listener: TcpListener, site: Site, shutdow
             _ = ticks.tick() => open.close_stalled(),
             Some(_) = open.tasks.join_next() => {}
             accepted = accept(&listener, &places) => {
-                if let Some((stream, place)) = accepted {
-                    open.spawn(&builder, &site, stream, place);
+                if let Some(accepted) = accepted {
+                    open.spawn(&builder, &site, accepted);
                 }
             }
         }
@@ -88,7 +89,7 @@ struct OpenConnection {
 }
 
 impl Open {
-    fn spawn(&mut self, builder: &Arc<Builder>, site: &Site, stream: TcpStream, place: Place) {
+    fn spawn(&mut self, builder: &Arc<Builder>, site: &Site, (stream, peer, place): Accepted) {
         let progress = Arc::new(Progress::default());
         let io = TokioIo::new(Watched {
             stream: Some(stream),
@@ -96,7 +97,7 @@ impl Open {
             place: Some(place),
             is_bounded: false,
         });
-        let service = Counted { service: site.clone(), progress: progress.clone() };
+        let service = Counted { service: site.clone(), peer, progress: progress.clone() };
         let (builder, watched) = (builder.clone(), progress.clone());
         let task = self.tasks.spawn(async move {
             let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
@@ -144,16 +145,19 @@ fn builder() -> Builder {
 /// A connection's place among [`Bounds::connections`]; it returns with the socket, also of an upgraded one.
 pub(super) type Place = tokio::sync::OwnedSemaphorePermit;
 
+/// A connection, whom it is from, and its place.
+type Accepted = (TcpStream, IpAddr, Place);
+
 /// A connection that has a place; `None` when there was none to accept, after a pause where that would repeat.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStream, Place)> {
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<Accepted> {
     let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
     match listener.accept().await {
-        Ok((stream, _)) => {
+        Ok((stream, peer)) => {
             // A click is smaller than a segment: waiting for more would only delay it.
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "TCP_NODELAY");
             }
-            Some((stream, place))
+            Some((stream, peer.ip(), place))
         }
         Err(error) => {
             // Mostly out of file descriptors; connections that end give some back.
@@ -179,6 +183,7 @@ mod tests {
     use tokio::sync::Notify;
     use tokio::task::JoinHandle;
 
+    use super::super::proxies::Peer;
     use super::super::watch::{Connection, Stream};
     use super::*;
 
@@ -366,6 +371,23 @@ mod tests {
             () = given_up.notified() => {}
             () = reads => {}
             () = tokio::time::sleep(Duration::from_secs(30)) => panic!("who does not read was kept"),
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_joins_or_opens_a_socket_has_an_address() {
+        let peer = async |peer: Option<Extension<Peer>>| {
+            peer.map_or("none".to_owned(), |Extension(Peer(ip))| ip.to_string())
+        };
+        let paths = ["/api/v1/waiting-queue/join", "/api/v1/ws", "/api/v1/options/1/selections"];
+        let router =
+            paths.iter().fold(Router::new(), |router, path| router.route(path, axum::routing::any(peer)));
+        let (address, _shutdown, _server) = start(router, 8).await;
+        for (path, expected) in paths.into_iter().zip(["127.0.0.1", "127.0.0.1", "none"]) {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            assert!(read_some(&mut stream).await.ends_with(expected), "{path}");
         }
     }
 

@@ -24,6 +24,7 @@ use super::auth::Identity;
 use super::error::Problem;
 use super::extract::{Json, OptionalJson, public_id};
 use super::metrics::Route;
+use super::passes::PASS;
 use super::selections;
 
 const OPTIONS: &str = "/api/v1/options/";
@@ -123,14 +124,15 @@ impl Express {
         let identity = Identity::of(&parts.headers, &self.shared)?;
         let number = &parts.uri.path()[OPTIONS.len()..click.number_end];
         let entry = self.shared.option_of(public_id(number, "/path/optionId")?)?;
+        let pass = parts.headers.get(PASS);
         match click.verb {
             Verb::Select => {
                 let Json(wanted) = Json::read(&parts.headers, body).await?;
-                selections::answer_select(&self.shared, &identity, &entry, wanted).await
+                selections::answer_select(&self.shared, &identity, &entry, pass, wanted).await
             }
             Verb::Release => {
                 let OptionalJson(wanted) = OptionalJson::read(&parts.headers, body).await?;
-                selections::answer_release(&self.shared, &identity, &entry, wanted).await
+                selections::answer_release(&self.shared, &identity, &entry, pass, wanted).await
             }
         }
     }

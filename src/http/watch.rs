@@ -5,6 +5,7 @@
 //! few seconds whether the counters moved. No connection has a timer of its own.
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +18,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::proxies::Peer;
 use super::serve::Place;
 
 /// Bytes in a tick that are a body on its way and no head: a client that was told to continue sends one after we
@@ -24,7 +26,11 @@ use super::serve::Place;
 const BODY_BYTES_PER_TICK: u64 = 16 * 1024;
 
 /// Where answers are streams, by the end of their path.
-const STREAMS: &str = "/events";
+const STREAMS: [&str; 2] = ["/events", "/subscribe"];
+
+/// Where it counts from which address somebody comes, by the end of the path: who joins a waiting room, also by a socket.
+const JOIN: &str = "/join";
+const SOCKET: &str = "/ws";
 
 /// Bytes that the kernel may keep for a client that is slow to read a stream; it takes twice as much. Without a bound
 /// it would be megabytes of old news for each.
@@ -283,6 +289,7 @@ impl Drop for Stream {
 /// A service that counts the heads it gets, and shows streams their connection.
 pub(super) struct Counted<S> {
     pub service: S,
+    pub peer: IpAddr,
     pub progress: Arc<Progress>,
 }
 
@@ -294,8 +301,14 @@ impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for Counted<S> {
     fn call(&self, mut request: Request<Incoming>) -> S::Future {
         self.progress.heads.fetch_add(1, Ordering::Relaxed);
         // Not for everybody: an extension costs a click more than all the counting.
-        if request.uri().path().ends_with(STREAMS) {
+        let path = request.uri().path();
+        let is_stream = STREAMS.iter().any(|end| path.ends_with(end));
+        let is_join = path.ends_with(JOIN) || path.ends_with(SOCKET);
+        if is_stream {
             request.extensions_mut().insert(Connection(self.progress.clone()));
+        }
+        if is_join {
+            request.extensions_mut().insert(Peer(self.peer));
         }
         self.service.call(request)
     }

@@ -338,6 +338,20 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// Reads as many bytes in hex, of either case; `None` where it is anything else.
+pub fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let digits = text.as_bytes();
+    if digits.len() != 2 * N {
+        return None;
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = (digit(pair[0])? << 4) | digit(pair[1])?;
+    }
+    Some(bytes)
+}
+
 /// Milliseconds, rounded up.
 pub const fn millis(span: Span) -> i64 {
     span.0.saturating_add(999) / 1_000

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::message::{Id, Wish};
 use super::outbox::Outbox;
+use super::passbook::Passbook;
 use super::render;
 use super::session::{Action, Click};
 use crate::catalogue::directory::OptionEntry;
@@ -43,6 +44,7 @@ pub struct Held {
 /// answered, as soon as its turn comes. `None`: the front is no click any more.
 pub fn send(
     edge: &Edge,
+    passes: &Passbook,
     queue: &mut VecDeque<Action>,
     held: &mut Vec<Held>,
     outbox: &mut Outbox,
@@ -53,7 +55,9 @@ pub fn send(
     while let Some(Action::Click(click)) = queue.front() {
         let resolved = option(edge, click.option).and_then(|entry| {
             let (command, key) = command(&click.wish, &entry)?;
-            Ok((entry, Ask { caller: click.caller, key, pass: false, command }))
+            // One that has ended is not live at the owner either.
+            let pass = passes.find(entry.concert, Some(click.caller.user)).map(|(shown, _)| shown.pass);
+            Ok((entry, Ask { caller: click.caller, key, pass, command }))
         });
         match &resolved {
             // Its turn comes when those before it are answered.
@@ -121,7 +125,7 @@ impl Asked {
         outbox.text(|out| problem = render::answer(out, &self.id, &self.entry, answer, socket));
         match problem {
             Some(Problem::Internal(why)) => tracing::error!(%socket, why, "a command failed"),
-            Some(problem @ Problem::Unavailable(_)) => {
+            Some(problem @ (Problem::Unavailable(_) | Problem::Undecided(..))) => {
                 tracing::debug!(%socket, code = problem.code(), "not served");
             }
             _ => {}

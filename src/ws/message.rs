@@ -4,13 +4,14 @@ use std::borrow::Cow;
 
 use actors::feed::Position;
 use engine::ids::PUBLIC_ID_MAX;
-use engine::{OptionId, Refusal, RequestKey, SeatList};
+use engine::{ConcertId, OptionId, Refusal, RequestKey, SeatList};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::http::error::Problem;
 use crate::http::extract::from_json;
 use crate::http::idempotency::IdempotencyKey;
+use crate::http::queue::{Form, concert_id_of};
 use crate::http::selections::Best;
 use crate::http::wire::{Object, Seats};
 
@@ -55,9 +56,13 @@ pub struct Message {
 #[derive(Debug)]
 pub enum Op {
     Auth { token: String },
+    Pass { pass: String },
     Watch { option: OptionId, since: Option<Position> },
     Unwatch { option: OptionId },
     Click { option: OptionId, wish: Wish },
+    Gate { concert: ConcertId, wish: GateWish },
+    Queue { concert: ConcertId, form: Form },
+    Unqueue { concert: ConcertId },
     Ping,
 }
 
@@ -71,6 +76,14 @@ pub enum Wish {
     Hold(SeatList, RequestKey),
 }
 
+/// What is wanted of a concert's gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GateWish {
+    Join,
+    Status,
+    Leave,
+}
+
 /// Every field of every message; which of them belong to an `op` is decided afterwards, because serde reads a
 /// tagged enum by way of a tree, which costs several times as much.
 #[derive(Deserialize)]
@@ -81,11 +94,14 @@ struct Fields<'a> {
     #[serde(borrow, default)]
     id: Option<&'a RawValue>,
     option: Option<u64>,
+    concert: Option<u64>,
+    form: Option<String>,
     seats: Option<Seats>,
     best: Option<Object<Best>>,
     key: Option<String>,
     since: Option<String>,
     token: Option<String>,
+    pass: Option<String>,
 }
 
 /// Reads a frame. Pointers are into the message.
@@ -144,11 +160,20 @@ impl Fields<'_> {
         self.check_fields()?;
         let option = self.option.map(option_id);
         let option = || option.unwrap_or_else(|| Err(missing("option", "Say which `option`.")));
+        let concert = || {
+            let number = self.concert.ok_or_else(|| missing("concert", "Say which `concert`."))?;
+            concert_id_of(number, "/concert")
+        };
+        let gate = |wish| Ok(Op::Gate { concert: concert()?, wish });
         match &*self.op {
             "ping" => Ok(Op::Ping),
             "auth" => match self.token {
                 Some(token) => Ok(Op::Auth { token }),
                 None => Err(missing("token", "Send the `token`.")),
+            },
+            "pass" => match self.pass {
+                Some(pass) => Ok(Op::Pass { pass }),
+                None => Err(missing("pass", "Send the `pass`.")),
             },
             "watch" => {
                 let option = option()?;
@@ -169,6 +194,14 @@ impl Fields<'_> {
             "release" => {
                 Ok(Op::Click { option: option()?, wish: Wish::Release(self.seats.map(|Seats(seats)| seats)) })
             }
+            "join" => gate(GateWish::Join),
+            "queue-status" => gate(GateWish::Status),
+            "leave" => gate(GateWish::Leave),
+            "queue" => {
+                let form = Form::read(self.form.as_deref(), "/form")?;
+                Ok(Op::Queue { concert: concert()?, form })
+            }
+            "unqueue" => Ok(Op::Unqueue { concert: concert()? }),
             // `check_fields` knows no other.
             _ => {
                 let key = self
@@ -185,24 +218,31 @@ impl Fields<'_> {
     fn check_fields(&self) -> Result<(), Problem> {
         let allowed: &[&str] = match &*self.op {
             "auth" => &["token"],
+            "pass" => &["pass"],
             "watch" => &["option", "since"],
             "unwatch" => &["option"],
             "select" => &["option", "seats", "best"],
             "release" => &["option", "seats"],
             "hold" => &["option", "seats", "key"],
+            "join" | "queue-status" | "leave" | "unqueue" => &["concert"],
+            "queue" => &["concert", "form"],
             "ping" => &[],
             _ => {
-                let ops = "An op is auth, watch, unwatch, select, release, hold or ping.";
+                let ops = "An op is auth, pass, watch, unwatch, select, release, hold, join, queue-status, leave, queue, \
+                    unqueue or ping.";
                 return Err(Problem::malformed("/op", ops));
             }
         };
         let fields = [
             ("option", self.option.is_some()),
+            ("concert", self.concert.is_some()),
+            ("form", self.form.is_some()),
             ("seats", self.seats.is_some()),
             ("best", self.best.is_some()),
             ("key", self.key.is_some()),
             ("since", self.since.is_some()),
             ("token", self.token.is_some()),
+            ("pass", self.pass.is_some()),
         ];
         match fields.iter().find(|(name, is_there)| *is_there && !allowed.contains(name)) {
             Some((name, _)) => Err(missing(name, "This op has no such field.")),
@@ -253,6 +293,7 @@ mod tests {
         let rows = [
             (r#"{"op":"ping","id":"p1"}"#, r#""p1" Ping"#),
             (r#" {"op":"auth","token":"t"} "#, r#"- Auth { token: "t" }"#),
+            (r#"{"op":"pass","pass":"p","id":2}"#, r#"2 Pass { pass: "p" }"#),
             (r#"{"op":"watch","option":7,"id":1}"#, "1 Watch { option: OptionId(7), since: None }"),
             (r#"{"op":"unwatch","option":7}"#, "- Unwatch { option: OptionId(7) }"),
             (
@@ -262,6 +303,15 @@ mod tests {
             (r#"{"op":"release","option":7}"#, "- Click { option: OptionId(7), wish: Release(None) }"),
             (r#"{"op":"hold","id":"c2","key":"k1","option":7,"seats":[3,4]}"#, &hold),
             (r#"[{"op":"ping"},{"op":"ping","id":-2}]"#, "- Ping; -2 Ping"),
+            (r#"{"op":"join","id":1,"concert":7}"#, "1 Gate { concert: ConcertId(7), wish: Join }"),
+            (r#"{"op":"queue-status","concert":7}"#, "- Gate { concert: ConcertId(7), wish: Status }"),
+            (r#"{"op":"leave","concert":7}"#, "- Gate { concert: ConcertId(7), wish: Leave }"),
+            (r#"{"op":"queue","concert":7}"#, "- Queue { concert: ConcertId(7), form: Ranks }"),
+            (
+                r#"{"op":"queue","concert":7,"form":"ticks"}"#,
+                "- Queue { concert: ConcertId(7), form: Ticks }",
+            ),
+            (r#"{"op":"unqueue","concert":7}"#, "- Unqueue { concert: ConcertId(7) }"),
         ];
         for (text, expected) in rows {
             assert_eq!(said(text), expected, "{text}");
@@ -316,6 +366,14 @@ mod tests {
             (r#"{"op":"hold","option":7,"seats":[1],"key":"a b"}"#, "- malformed \"/key\""),
             (r#"{"op":"hold","option":7,"key":"a"}"#, "- malformed \"/seats\""),
             (r#"{"op":"auth"}"#, "- malformed \"/token\""),
+            (r#"{"op":"join"}"#, "- malformed \"/concert\""),
+            (r#"{"op":"join","concert":0}"#, "- malformed \"/concert\""),
+            (r#"{"op":"join","concert":9007199254740992}"#, "- malformed \"/concert\""),
+            (r#"{"op":"join","concert":7,"form":"ticks"}"#, "- malformed \"/form\""),
+            (r#"{"op":"queue","concert":7,"form":"graph"}"#, "- malformed \"/form\""),
+            (r#"{"op":"leave","option":7}"#, "- malformed \"/option\""),
+            (r#"{"op":"pass"}"#, "- malformed \"/pass\""),
+            (r#"{"op":"watch","option":7,"pass":"p"}"#, "- malformed \"/pass\""),
             (r#"["ping"]"#, "- malformed \"\""),
             (
                 r#"[{"op":"ping","id":1},{"op":"dance","id":2},{"op":"ping","id":3}]"#,

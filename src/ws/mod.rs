@@ -1,8 +1,9 @@
 //! Sockets: options to watch, clicks and their answers over one connection.
 //!
 //! Reading order: `message` and `render` (what is said, `docs/protocol.md` §2), `session` (who may say it, and when a
-//! socket has to go: a pure machine with `bucket` and `origin`), `pipe` and `outbox` (frames in and out), `clicks` and
-//! `watching` (to the shards and from the feed), `socket` (the task that turns all of it), and here the way in.
+//! socket has to go: a pure machine with `bucket`, `passbook` and `origin`), `pipe` and `outbox` (frames in and out),
+//! `clicks`, `watching` and `queues` (to the shards, from the feed, at the gates), `socket` (the task that turns all of
+//! it), and here the way in.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,19 +21,25 @@ use bytes::Bytes;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto::upgrade::downcast;
+use serde::Deserialize;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tungstenite::handshake::derive_accept_key;
+use utoipa::IntoParams;
 
 use self::origin::Origins;
+use self::passbook::Passbook;
 use self::session::{Limits, Reason, Session};
 use self::socket::{Opening, Socket};
 use crate::http::Shared;
 use crate::http::auth::Identity;
 use crate::http::error::Problem;
+use crate::http::extract::Query;
+use crate::http::passes::PASS;
+use crate::http::proxies::ClientAddress;
 use crate::http::watch::{Watched, bound};
 use crate::http::wire::ProblemBody;
 
@@ -41,7 +48,9 @@ mod clicks;
 mod message;
 pub mod origin;
 mod outbox;
+mod passbook;
 mod pipe;
+mod queues;
 mod render;
 mod session;
 mod socket;
@@ -120,18 +129,30 @@ impl Sockets {
                 // The golden ratio spreads any number of steps evenly.
                 count.wrapping_mul(SPREAD_MS * 618 / 1_000) % SPREAD_MS
             }
-            Reason::TokenEnded => 0,
+            Reason::TokenEnded | Reason::PassEnded => 0,
             _ => PENALTY_MS,
         }
     }
+}
+
+/// What a browser can say when it opens a socket, since it sends no header of its own there.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ConnectQuery {
+    /// A pass of a concert's gate; one that is not good is as good as none.
+    pass: Option<String>,
 }
 
 /// One socket for everything: watch options, send clicks, get the answers.
 #[utoipa::path(get, path = "/api/v1/ws", tag = "live", operation_id = "socket",
     description = "Upgrades to a WebSocket. Messages are JSON text; with the subprotocol `hotseat.bin.1` the feed is \
         binary. The token comes with the request, or in the first message: `{\"op\":\"auth\",\"token\":…}`. \
-        Watching needs none. `docs/protocol.md` §2 lists the messages.",
-    params(("Upgrade" = String, Header, description = "websocket"),
+        Watching needs none, but of a concert whose gate is on a pass, as clicks do: in the request, or in a message \
+        `{\"op\":\"pass\",\"pass\":…}`. `docs/protocol.md` §2 lists the messages.",
+    params(ConnectQuery,
+        ("Hotseat-Pass" = Option<String>, Header, description = "A pass; more of them come in messages"),
+        ("Upgrade" = String, Header, description = "websocket"),
         ("Sec-WebSocket-Protocol" = Option<String>, Header, description = "hotseat.bin.1, for a binary feed")),
     responses(
         (status = 101, description = "Speak WebSocket from here on"),
@@ -142,6 +163,8 @@ impl Sockets {
     security((), ("token" = [])))]
 pub(crate) async fn connect(
     State(shared): State<Arc<Shared>>,
+    Query(query): Query<ConnectQuery>,
+    client: ClientAddress,
     mut request: Request,
 ) -> Result<Response, Problem> {
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
@@ -158,6 +181,12 @@ pub(crate) async fn connect(
     let upgrade = upgrade.ok_or_else(|| malformed(UPGRADE, "WebSockets need HTTP/1.1 here."))?;
     let identity =
         if headers.contains_key(AUTHORIZATION) { Some(Identity::of(headers, &shared)?) } else { None };
+    let mut passes = Passbook::default();
+    for pass in [headers.get(PASS).map(HeaderValue::as_bytes), query.pass.as_deref().map(str::as_bytes)] {
+        if let Some((shown, ends)) = pass.and_then(|pass| shared.edge.shown(pass)) {
+            passes.put(shown, ends);
+        }
+    }
     let is_binary = items(headers, SEC_WEBSOCKET_PROTOCOL).any(|item| item == BINARY);
     let accept = derive_accept_key(key.as_bytes());
 
@@ -165,7 +194,8 @@ pub(crate) async fn connect(
     tasks.spawn(async move {
         match upgrade.await {
             Ok(upgraded) => {
-                if let Some(socket) = open(&shared, sockets, upgraded, identity, is_binary) {
+                if let Some(socket) = open(&shared, sockets, upgraded, (identity, passes), client, is_binary)
+                {
                     socket.await;
                 }
             }
@@ -190,7 +220,8 @@ fn open(
     shared: &Arc<Shared>,
     sockets: Sockets,
     upgraded: Upgraded,
-    identity: Option<Identity>,
+    (identity, passes): (Option<Identity>, Passbook),
+    client: ClientAddress,
     is_binary: bool,
 ) -> Option<Box<Socket<Watched>>> {
     let Ok(parts) = downcast::<TokioIo<Watched>>(upgraded) else {
@@ -201,11 +232,11 @@ fn open(
     if let Some(socket) = &stream.stream {
         tune(socket);
     }
-    let session = Session::new(Instant::now(), shared.edge.settings.ws.limits(), identity.as_ref());
+    let session = Session::new(Instant::now(), shared.edge.settings.ws.limits(), identity.as_ref(), passes);
     let following = identity.map(|identity| shared.edge.handle.follow(identity.user));
     // Also an empty rest keeps the whole buffer alive that the request was read into.
     let early = if parts.read_buf.is_empty() { Bytes::new() } else { parts.read_buf };
-    let opening = Opening { session, is_binary, following, early };
+    let opening = Opening { session, client, is_binary, following, early };
     Some(Box::new(Socket::new(shared.clone(), sockets, stream, opening)))
 }
 

@@ -1,6 +1,6 @@
 //! What clients are told. The bodies are those of HTTP, with `ev` and `id` before them.
 
-use engine::{Granted, Outcome, SeatList, Time};
+use engine::{ConcertId, Granted, Outcome, SeatList, Time};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -8,9 +8,11 @@ use actors::followers::Selection;
 use actors::handle::Answer;
 
 use super::message::Id;
+use super::queues::Answered;
 use crate::catalogue::directory::OptionEntry;
 use crate::http::ask::unexpected;
 use crate::http::error::Problem;
+use crate::http::queue::Told;
 use crate::http::wire::{Instant, Labelled, ReleasedView, ReservationView, SelectionView};
 
 const VEC: &str = "a Vec takes every byte";
@@ -86,6 +88,29 @@ pub fn mine(out: &mut Vec<u8>, selection: &Selection) {
     serde_json::to_writer(out, &mine).expect(VEC);
 }
 
+/// `{"ev":"ok",…}` with how it stands at a gate, or what there was to leave.
+pub fn gate(out: &mut Vec<u8>, id: &Id, answered: &Answered) {
+    head(out, "ok", id);
+    match answered {
+        Answered::Standing(view) => body(out, view),
+        Answered::Left(view) => body(out, view),
+    }
+}
+
+/// `{"ev":"queue",…}`: what a gate tells.
+pub fn queue(out: &mut Vec<u8>, concert: ConcertId, told: &Told) {
+    let head = format!("{{\"ev\":\"queue\",\"concert\":{},\"event\":\"{}\"", concert.0, told.name());
+    out.extend_from_slice(head.as_bytes());
+    let start = out.len();
+    told.write(out);
+    if out.len() == start + 2 {
+        // Nothing to say but that it is there.
+        out.remove(start);
+    } else {
+        out[start] = b',';
+    }
+}
+
 /// `{"ev":"bye",…}`: the last thing before a close.
 pub fn bye(out: &mut Vec<u8>, reason: &str, retry_after_ms: u64) {
     let text = format!("{{\"ev\":\"bye\",\"reason\":\"{reason}\",\"retryAfterMs\":{retry_after_ms}}}");
@@ -157,6 +182,14 @@ mod tests {
         assert_eq!(told(|out| mine(out, &some)), expected);
         let expected = json!({"ev": "mine", "option": 7, "seats": [], "expiresAt": null});
         assert_eq!(told(|out| mine(out, &none)), expected);
+    }
+
+    #[test]
+    fn what_a_gate_tells_has_its_data_beside_its_name() {
+        let ended = told(|out| queue(out, ConcertId(7), &Told::Ended(engine::gate::PassEnd::Expired)));
+        assert_eq!(ended, json!({"ev": "queue", "concert": 7, "event": "ENDED", "why": "EXPIRED"}));
+        let alive = told(|out| queue(out, ConcertId(7), &Told::KeepAlive));
+        assert_eq!(alive, json!({"ev": "queue", "concert": 7, "event": "KEEPALIVE"}));
     }
 
     #[test]

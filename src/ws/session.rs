@@ -4,13 +4,16 @@
 use std::time::Duration;
 
 use actors::feed::Position;
-use engine::{Caller, OptionId, UserId};
+use engine::{Caller, ConcertId, OptionId, Refusal, UserId};
 use tokio::time::Instant;
 
 use super::bucket::{Bucket, Rate};
-use super::message::{self, Id, Message, Op, Wish};
+use super::message::{self, GateWish, Id, Message, Op, Wish};
+use super::passbook::Passbook;
 use crate::http::auth::{Identity, Tokens};
 use crate::http::error::Problem;
+use crate::http::queue::Form;
+use crate::pass::Shown;
 
 #[cfg(test)]
 mod tests;
@@ -20,6 +23,10 @@ pub const SILENCE: Duration = Duration::from_secs(5);
 
 /// Mistakes that are forgiven: ten, and one more every five seconds.
 const MISTAKES: Rate = Rate { per_second: 0.2, brim: 10.0 };
+
+/// Gates that one socket may follow. Each tells its user alone, so each costs what a whole connection's events cost, and
+/// nobody waits for many concerts at once.
+const QUEUES: usize = 4;
 
 /// What an operator may tune.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,6 +53,21 @@ pub enum Action {
     Unwatch(OptionId),
     /// Ask the option's shard.
     Click(Click),
+    /// Ask the concert's gate.
+    Gate {
+        id: Id,
+        user: UserId,
+        concert: ConcertId,
+        wish: GateWish,
+    },
+    /// Begin to follow a gate, or begin anew. The answer is the shell's: it knows which concerts there are.
+    Queue {
+        id: Id,
+        user: UserId,
+        concert: ConcertId,
+        form: Form,
+    },
+    Unqueue(ConcertId),
     /// Say so and close. Nothing comes after it.
     Bye(Reason),
 }
@@ -65,12 +87,15 @@ pub enum Reason {
     /// Neither a token nor a watch within [`SILENCE`].
     Silent,
     TokenEnded,
+    /// An option was watched that needs a pass, and there is none any more.
+    PassEnded,
     RateLimited,
     BadFrames,
     TooLarge,
     NotUtf8,
     ProtocolError,
     TooManyWatches,
+    TooManyQueues,
     Shutdown,
 }
 
@@ -80,12 +105,14 @@ impl Reason {
         match self {
             Self::Silent => "SILENT",
             Self::TokenEnded => "TOKEN_ENDED",
+            Self::PassEnded => "PASS_ENDED",
             Self::RateLimited => "RATE_LIMITED",
             Self::BadFrames => "BAD_FRAMES",
             Self::TooLarge => "TOO_LARGE",
             Self::NotUtf8 => "NOT_UTF8",
             Self::ProtocolError => "PROTOCOL_ERROR",
             Self::TooManyWatches => "TOO_MANY_WATCHES",
+            Self::TooManyQueues => "TOO_MANY_QUEUES",
             Self::Shutdown => "SHUTDOWN",
         }
     }
@@ -97,9 +124,13 @@ impl Reason {
             Self::ProtocolError => 1002,
             Self::NotUtf8 => 1007,
             Self::TooLarge => 1009,
-            Self::Silent | Self::TokenEnded | Self::RateLimited | Self::BadFrames | Self::TooManyWatches => {
-                1008
-            }
+            Self::Silent
+            | Self::TokenEnded
+            | Self::PassEnded
+            | Self::RateLimited
+            | Self::BadFrames
+            | Self::TooManyWatches
+            | Self::TooManyQueues => 1008,
         }
     }
 }
@@ -118,7 +149,9 @@ pub enum Frame<'a> {
 pub struct Session {
     limits: Limits,
     user: Option<Proof>,
+    passes: Passbook,
     watches: Vec<OptionId>,
+    queues: Vec<ConcertId>,
     silent_until: Option<Instant>,
     messages: Bucket,
     mistakes: Bucket,
@@ -128,17 +161,28 @@ pub struct Session {
 #[derive(Clone, Copy, Debug)]
 struct Proof {
     caller: Caller,
+    /// Looks at every concert without a pass.
+    is_operator: bool,
     ends: Instant,
 }
 
+/// What a session checks proofs with.
+pub struct Checks<'a> {
+    pub tokens: &'a Tokens,
+    /// What a pass says that is good, and until when.
+    pub pass: &'a dyn Fn(&str) -> Option<(Shown, Instant)>,
+}
+
 impl Session {
-    /// `identity` is of the token in the request's header, if there was one.
-    pub fn new(now: Instant, limits: Limits, identity: Option<&Identity>) -> Self {
+    /// `identity` is of the token in the request's header, if there was one, and `passes` came with it.
+    pub fn new(now: Instant, limits: Limits, identity: Option<&Identity>, passes: Passbook) -> Self {
         let user = identity.map(|identity| Proof::new(now, identity));
         Self {
             limits,
             user,
+            passes,
             watches: Vec::new(),
+            queues: Vec::new(),
             silent_until: user.is_none().then(|| now + SILENCE),
             messages: Bucket::new(now, limits.rate()),
             mistakes: Bucket::new(now, MISTAKES),
@@ -163,8 +207,36 @@ impl Session {
         None
     }
 
+    /// The server has given its user a pass.
+    pub fn take_pass(&mut self, shown: Shown, ends: Instant) {
+        self.passes.put(shown, ends);
+    }
+
+    pub fn passes(&self) -> &Passbook {
+        &self.passes
+    }
+
+    /// Until when seats of a gated concert may be watched; `None`: for as long as the socket is open.
+    ///
+    /// # Errors
+    /// No pass that was shown is good for it, or not any more.
+    pub fn may_watch(&self, now: Instant, concert: ConcertId) -> Result<Option<Instant>, Refusal> {
+        if self.user.is_some_and(|proof| proof.is_operator) {
+            return Ok(None);
+        }
+        let user = self.user.map(|proof| proof.caller.user);
+        let found = self.passes.find(concert, user).filter(|(_, ends)| *ends > now);
+        found.map(|(_, ends)| Some(ends)).ok_or(Refusal::PassRequired)
+    }
+
     /// Adds what a frame leads to. After a [`Action::Bye`] nothing more is to be received.
-    pub fn receive(&mut self, now: Instant, frame: Frame<'_>, tokens: &Tokens, actions: &mut Vec<Action>) {
+    pub fn receive(
+        &mut self,
+        now: Instant,
+        frame: Frame<'_>,
+        checks: &Checks<'_>,
+        actions: &mut Vec<Action>,
+    ) {
         let messages = match frame {
             Frame::Control => Ok(Vec::new()),
             Frame::Text(text) => message::read(text),
@@ -177,7 +249,7 @@ impl Session {
         }
         for message in messages {
             let done = match message {
-                Ok(message) => self.perform(now, message, tokens, actions),
+                Ok(message) => self.perform(now, message, checks, actions),
                 Err((id, problem @ Problem::Malformed { .. })) => self.mistake(now, id, problem, actions),
                 Err((id, problem)) => {
                     actions.push(Action::No(id, problem));
@@ -195,18 +267,30 @@ impl Session {
         self.watches.retain(|watched| *watched != option);
     }
 
+    /// The shell found that it cannot be followed.
+    pub fn is_not_queued(&mut self, concert: ConcertId) {
+        self.queues.retain(|queue| *queue != concert);
+    }
+
     fn perform(
         &mut self,
         now: Instant,
         Message { id, op }: Message,
-        tokens: &Tokens,
+        checks: &Checks<'_>,
         actions: &mut Vec<Action>,
     ) -> Result<(), Reason> {
         match op {
             Op::Ping => actions.push(Action::Ok(id)),
-            Op::Auth { token } => match tokens.check(&token) {
+            Op::Auth { token } => match checks.tokens.check(&token) {
                 Ok(identity) => self.authenticate(now, id, &identity, actions),
                 Err(problem) => self.mistake(now, id, problem, actions)?,
+            },
+            Op::Pass { pass } => match (checks.pass)(&pass) {
+                Some((shown, ends)) => {
+                    self.passes.put(shown, ends);
+                    actions.push(Action::Ok(id));
+                }
+                None => self.mistake(now, id, Refusal::PassRequired.into(), actions)?,
             },
             Op::Watch { option, since } => {
                 if !self.watches.contains(&option) {
@@ -225,11 +309,30 @@ impl Session {
                 Some(Proof { caller, .. }) => {
                     actions.push(Action::Click(Click { id, caller, option, wish }));
                 }
-                None => {
-                    let why = "Send a token first: {\"op\":\"auth\",\"token\":…}.";
-                    actions.push(Action::No(id, Problem::Unauthenticated { presented: false, why }));
-                }
+                None => actions.push(stranger(id)),
             },
+            Op::Gate { concert, wish } => match self.user {
+                Some(Proof { caller: Caller { user, .. }, .. }) => {
+                    actions.push(Action::Gate { id, user, concert, wish });
+                }
+                None => actions.push(stranger(id)),
+            },
+            Op::Queue { concert, form } => match self.user {
+                Some(Proof { caller: Caller { user, .. }, .. }) => {
+                    if !self.queues.contains(&concert) {
+                        if self.queues.len() == QUEUES {
+                            return Err(Reason::TooManyQueues);
+                        }
+                        self.queues.push(concert);
+                    }
+                    actions.push(Action::Queue { id, user, concert, form });
+                }
+                None => actions.push(stranger(id)),
+            },
+            Op::Unqueue { concert } => {
+                self.is_not_queued(concert);
+                actions.extend([Action::Unqueue(concert), Action::Ok(id)]);
+            }
         }
         Ok(())
     }
@@ -239,6 +342,11 @@ impl Session {
         let is_other = self.user.is_some_and(|proof| proof.caller.user != identity.user);
         if is_other {
             let why = "The socket is another user's; open a new one.";
+            return actions.push(Action::No(id, Problem::Forbidden(why)));
+        }
+        // What an operator watches needs no pass, and would go on.
+        if self.user.is_some_and(|proof| proof.is_operator) && !identity.is_operator() {
+            let why = "The socket is an operator's; open a new one to be less.";
             return actions.push(Action::No(id, Problem::Forbidden(why)));
         }
         if self.user.is_none() {
@@ -260,6 +368,12 @@ impl Session {
     }
 }
 
+/// What a stranger hears who asks for something of their own.
+fn stranger(id: Id) -> Action {
+    let why = "Send a token first: {\"op\":\"auth\",\"token\":…}.";
+    Action::No(id, Problem::Unauthenticated { presented: false, why })
+}
+
 impl Limits {
     fn rate(self) -> Rate {
         let per_second = f32::from(self.messages_per_second);
@@ -269,6 +383,10 @@ impl Limits {
 
 impl Proof {
     fn new(now: Instant, identity: &Identity) -> Self {
-        Self { caller: identity.caller(), ends: now + identity.remaining() }
+        Self {
+            caller: identity.caller(),
+            is_operator: identity.is_operator(),
+            ends: now + identity.remaining(),
+        }
     }
 }

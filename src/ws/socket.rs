@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use actors::feed::Position;
 use actors::followers::{Following, Selection};
 use bytes::Bytes;
 use engine::{OptionId, Unavailable};
@@ -20,11 +21,13 @@ use super::clicks::{self, Held, InFlight};
 use super::message::Id;
 use super::outbox::Outbox;
 use super::pipe::{Frames, Incoming};
-use super::session::{Action, Frame, Reason, Session};
+use super::queues::AtGates;
+use super::session::{Action, Checks, Frame, Reason, Session};
 use super::watching::Watching;
 use super::{Sockets, render};
 use crate::http::Shared;
 use crate::http::error::Problem;
+use crate::http::proxies::ClientAddress;
 
 /// How long a client may take to read why it was closed.
 const LEAVE: Duration = Duration::from_secs(2);
@@ -46,6 +49,8 @@ pub struct Socket<S> {
     frames: Frames,
     outbox: Outbox,
     session: Session,
+    /// The client's, for the budget of joins.
+    client: ClientAddress,
     /// Whether the feed goes out as `hotseat.bin.1`.
     is_binary: bool,
     /// Names the socket in answers and in the log.
@@ -53,6 +58,7 @@ pub struct Socket<S> {
     watching: Vec<Watching>,
     following: Option<Following>,
     asking: Vec<Asking>,
+    gates: AtGates,
     /// What is still to be done of the last frame.
     queue: VecDeque<Action>,
     in_flight: Option<InFlight>,
@@ -80,6 +86,7 @@ struct Leaving {
 /// How a socket was opened.
 pub struct Opening {
     pub session: Session,
+    pub client: ClientAddress,
     pub is_binary: bool,
     pub following: Option<Following>,
     /// What the client sent before it heard that it may.
@@ -97,11 +104,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             frames: Frames::new(opening.early),
             outbox: Outbox::default(),
             session: opening.session,
+            client: opening.client,
             is_binary: opening.is_binary,
             name: uuid::Uuid::new_v4(),
             watching: Vec::new(),
             following: opening.following,
             asking: Vec::new(),
+            gates: AtGates::default(),
             queue: VecDeque::new(),
             in_flight: None,
             held: Vec::new(),
@@ -132,6 +141,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 false
             }
         });
+        let room = self.shared.edge.settings.ws.send_buffer;
+        self.is_deaf |= self.gates.poll_events(cx, &self.shared, &mut self.session, &mut self.outbox, room);
         self.poll_feed(cx, now);
     }
 
@@ -144,6 +155,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             self.in_flight = None;
             moved = true;
         }
+        moved |= self.gates.poll_answer(cx, &self.shared, &mut self.session, &mut self.outbox, self.name);
         let before = self.held.len();
         self.held.retain_mut(|held| held.poll(cx, &mut self.outbox, self.name).is_pending());
         moved | (self.held.len() < before)
@@ -174,10 +186,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 
     /// Does what the last frame asked for, until an answer must be waited for.
     fn proceed(&mut self) {
-        while self.in_flight.is_none() && self.leaving.is_none() {
+        while self.in_flight.is_none() && !self.gates.is_asking() && self.leaving.is_none() {
             if matches!(self.queue.front(), Some(Action::Click(_))) {
                 self.in_flight = clicks::send(
                     &self.shared.edge,
+                    self.session.passes(),
                     &mut self.queue,
                     &mut self.held,
                     &mut self.outbox,
@@ -206,12 +219,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             }
             Action::Watch { id, option, since } => {
                 self.watching.retain(|watching| watching.option != option);
-                let watch = clicks::option(&self.shared.edge, option).and_then(|_| {
-                    Ok(self.shared.edge.handle.watch(option, since).ok_or(Unavailable::Overloaded)?)
-                });
-                match watch {
-                    Ok(watch) => {
-                        self.watching.push(Watching::new(option, since, watch));
+                match self.watch(option, since) {
+                    Ok(watching) => {
+                        self.watching.push(watching);
                         self.outbox.text(|out| render::ok(out, &id));
                         self.ask_for_mine(option);
                     }
@@ -222,9 +232,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 }
             }
             Action::Unwatch(option) => self.watching.retain(|watching| watching.option != option),
+            Action::Gate { id, user, concert, wish } => {
+                if let Err(problem) = self.gates.ask(&self.shared, self.client, &id, user, concert, wish) {
+                    self.refuse(&id, &problem);
+                }
+            }
+            Action::Queue { id, user, concert, form } => {
+                match self.gates.follow(&self.shared, user, concert, form) {
+                    Ok(()) => self.outbox.text(|out| render::ok(out, &id)),
+                    Err(problem) => {
+                        self.session.is_not_queued(concert);
+                        self.refuse(&id, &problem);
+                    }
+                }
+            }
+            Action::Unqueue(concert) => self.gates.unfollow(concert),
             Action::Bye(reason) => self.bye(reason),
             Action::Click(_) => unreachable!("`proceed` sends clicks"),
         }
+    }
+
+    fn watch(&self, option: OptionId, since: Option<Position>) -> Result<Watching, Problem> {
+        let entry = clicks::option(&self.shared.edge, option)?;
+        let mut gate = None;
+        if entry.gated && self.session.may_watch(Instant::now(), entry.concert)?.is_some() {
+            gate = Some(entry.concert);
+        }
+        let watch = self.shared.edge.handle.watch(option, since).ok_or(Unavailable::Overloaded)?;
+        Ok(Watching::new(option, gate, since, watch))
+    }
+
+    /// When the first pass ends that something is watched by. A later one of the same concert prolongs that.
+    fn passes_end(&self, now: Instant) -> Option<Instant> {
+        let gates = self.watching.iter().filter_map(|watching| watching.gate);
+        gates.filter_map(|gate| self.session.may_watch(now, gate).unwrap_or(Some(now))).min()
     }
 
     fn refuse(&mut self, id: &Id, problem: &Problem) {
@@ -243,7 +284,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// Reads until there is nothing to read, or something to wait for. Whether a frame came; `Err`: it is gone.
     fn poll_read(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, Gone> {
         self.is_deaf = self.outbox.len() > self.shared.edge.settings.ws.send_buffer;
-        let waits = self.in_flight.is_some() || self.held.len() >= HELD;
+        let waits = self.in_flight.is_some() || self.gates.is_asking() || self.held.len() >= HELD;
         if self.is_deaf || waits || self.leaving.is_some() {
             return Ok(false);
         }
@@ -265,7 +306,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             Incoming::Gone => return Err(Gone),
         };
         let mut actions = Vec::new();
-        self.session.receive(now, frame, &self.shared.edge.tokens, &mut actions);
+        let edge = &self.shared.edge;
+        let checks = Checks { tokens: &edge.tokens, pass: &|pass| edge.shown(pass.as_bytes()) };
+        self.session.receive(now, frame, &checks, &mut actions);
         self.queue = actions.into();
         self.proceed();
         Ok(true)
@@ -322,6 +365,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         self.leaving = Some(Leaving { until: now + LEAVE, is_shut: false });
         self.watching = Vec::new();
         self.asking = Vec::new();
+        self.gates = AtGates::default();
         self.following = None;
         self.in_flight = None;
         self.queue = VecDeque::new();
@@ -359,7 +403,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             Some(leaving) => Some(leaving.until),
             None => {
                 let watching = self.watching.iter().filter_map(Watching::due).min();
-                [self.session.due(), self.stall_ends(), watching].into_iter().flatten().min()
+                [self.session.due(), self.stall_ends(), watching, self.passes_end(now)]
+                    .into_iter()
+                    .flatten()
+                    .min()
             }
         };
         let Some(due) = due else {
@@ -389,6 +436,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     fn turn(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Gone> {
         if let Some(reason) = self.session.tick(now) {
             self.bye(reason);
+        }
+        if self.passes_end(now).is_some_and(|ends| ends <= now) {
+            self.bye(Reason::PassEnded);
         }
         let mut is_done = false;
         for _ in 0..ROUNDS {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actors::Handle;
 use actors::feed::{Frame, Position, Watch};
-use engine::OptionId;
+use engine::{ConcertId, OptionId};
 use tokio::time::Instant;
 use tokio_util::sync::ReusableBoxFuture;
 
@@ -16,6 +16,8 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// Goes on where it stood when the option comes back, and from the start when the client lost its backlog.
 pub struct Watching {
     pub option: OptionId,
+    /// Whose pass it needs.
+    pub gate: Option<ConcertId>,
     /// What the client has been sent.
     at: Option<Position>,
     state: State,
@@ -27,8 +29,8 @@ enum State {
 }
 
 impl Watching {
-    pub fn new(option: OptionId, since: Option<Position>, watch: Watch) -> Self {
-        Self { option, at: since, state: State::Live(ReusableBoxFuture::new(next(watch))) }
+    pub fn new(option: OptionId, gate: Option<ConcertId>, since: Option<Position>, watch: Watch) -> Self {
+        Self { option, gate, at: since, state: State::Live(ReusableBoxFuture::new(next(watch))) }
     }
 
     /// The next frame for the client.

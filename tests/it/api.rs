@@ -6,6 +6,7 @@ mod admin;
 mod bad_input;
 pub mod cluster;
 mod document;
+pub mod draws;
 mod reads;
 mod sale;
 mod tokens;

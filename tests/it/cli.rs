@@ -20,6 +20,7 @@ fn help_reads_like_a_manual() {
         "audit",
         "shards",
         "nodes",
+        "draw",
         "check-config",
         "token",
         "Examples:",
@@ -63,6 +64,9 @@ fn wrong_usage_ends_with_2() {
         &["import", "f", "--concert", " ", "--at", "2027-05-01T19:00:00Z"],
         &["import", "f", "--concert", "C", "--at", "2027-05-01T19:00:00Z", "--price", "Floor"],
         &["shards"],
+        &["draw"],
+        &["draw", "verify"],
+        &["draw", "verify", "https://127.0.0.1/api/v1/draws/1"],
         &["shards", "move", "17"],
         &["shards", "move", "65536", "--to", "b"],
         &["shards", "move", "17", "--to", "a/b"],
@@ -193,6 +197,25 @@ fn an_audit_of_nothing_says_so() {
     let said = run_on(&place.data, &["audit"]).failure(1);
     assert!(said.contains("is not a hotseat data directory") || said.contains("cannot be opened"), "{said}");
     assert!(!place.data.exists());
+}
+
+/// With PostgreSQL there is no `DATA/lock`, and two processes would write the same files.
+#[test]
+fn the_files_of_gates_have_one_server() {
+    let place = Place::new();
+    let gates = place.data.join("gates");
+    std::fs::create_dir_all(&gates).unwrap();
+    let lock = std::fs::File::create(gates.join("lock")).unwrap();
+    lock.lock().unwrap();
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"];
+    let said = run_on(&place.data, &serve).failure(1);
+    let complaint = format!("the data directory {} is in use by another", place.data.display());
+    assert!(said.contains(&complaint), "{said}");
+    drop(lock);
+    let server = Server::start(&place.data, &[]);
+    let lock = std::fs::File::open(gates.join("lock")).unwrap();
+    assert!(lock.try_lock().is_err(), "the server holds it");
+    drop(server);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use actors::gates::GateOptions;
 use actors::handle::Ask;
 use actors::observe::Metrics;
 use actors::{LeaseSettings, Options, System};
@@ -47,11 +48,14 @@ struct World {
 
 impl World {
     async fn start(ledger: Arc<SqliteLedger>) -> Self {
+        let mirror = Arc::new(LocalMirror::new());
+        let gates = GateOptions::new(ledger.clone(), mirror.clone(), || [7; 32]);
         let system = System::start(Options {
+            gates,
             peers: Arc::new(actors::peers::Alone::default()),
             rebalance: actors::Rebalance::default(),
             ledger: ledger.clone(),
-            mirror: Arc::new(LocalMirror::new()),
+            mirror,
             shards: SHARDS,
             settings: Settings::default(),
             lease: LeaseSettings::default(),
@@ -130,7 +134,7 @@ async fn what_is_imported_goes_on_sale() {
     let ask = Ask {
         caller: Caller { user: UserId(0), authority: Authority::Any },
         key: None,
-        pass: false,
+        pass: None,
         command: Command::SetOptionStatus { option: entries[0].option, status: OptionStatus::Closed },
     };
     let deadline = Instant::now() + Duration::from_secs(5);

@@ -2,6 +2,8 @@
 
 pub(in crate::http) mod audit;
 pub(in crate::http) mod blocks;
+pub(in crate::http) mod draws;
+pub(in crate::http) mod gates;
 pub(in crate::http) mod imports;
 pub(in crate::http) mod mirror;
 pub(in crate::http) mod moves;

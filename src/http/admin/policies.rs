@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use engine::option::Policy;
+use engine::option::PolicyChange;
 use engine::{Command, Granted};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -49,8 +49,8 @@ pub(in crate::http) async fn set(
     Json(PolicyRequest { reservations_per_user }): Json<PolicyRequest>,
 ) -> Result<Response, Problem> {
     let shard = shared.concert(concert)?.shard;
-    let policy = Policy { reservations_per_user, gate: false };
-    let verdict = shared.ask(shard, &identity, Some(key), Command::SetPolicy { concert, policy }).await?;
+    let change = PolicyChange { reservations_per_user: Some(reservations_per_user), gate: None };
+    let verdict = shared.ask(shard, &identity, Some(key), Command::SetPolicy { concert, change }).await?;
     match &verdict.granted {
         Granted::Done => {
             let view = PolicyView { concert_id: concert.0, reservations_per_user };

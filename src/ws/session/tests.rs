@@ -27,7 +27,11 @@ struct Socket {
 impl Socket {
     fn open(identity: Option<&Identity>) -> Self {
         let opened = Instant::now();
-        Self { session: Session::new(opened, LIMITS, identity), opened, tokens: tokens() }
+        Self {
+            session: Session::new(opened, LIMITS, identity, Passbook::default()),
+            opened,
+            tokens: tokens(),
+        }
     }
 
     fn of(user: u64) -> Self {
@@ -42,7 +46,16 @@ impl Socket {
     fn frame(&mut self, seconds: f64, frame: Frame<'_>) -> String {
         let mut actions = Vec::new();
         let now = self.at(seconds);
-        self.session.receive(now, frame, &self.tokens, &mut actions);
+        // "CONCERT.USER.SECONDS", without a signature.
+        let pass = |text: &str| {
+            let mut numbers = text.split('.').map(|number| number.parse::<u64>().ok());
+            let (concert, user, seconds) = (numbers.next()??, numbers.next()??, numbers.next()??);
+            let (concert, user) = (ConcertId(concert), UserId(user));
+            let shown = Shown { pass: engine::PassId(1), user, concert, ends_at: engine::Time(0) };
+            Some((shown, self.opened + Duration::from_secs(seconds)))
+        };
+        let checks = Checks { tokens: &self.tokens, pass: &pass };
+        self.session.receive(now, frame, &checks, &mut actions);
         actions.iter().map(word).collect::<Vec<_>>().join("; ")
     }
 
@@ -76,6 +89,11 @@ fn word(action: &Action) -> String {
         },
         Action::Unwatch(option) => format!("unwatch {}", option.0),
         Action::Click(click) => named(&format!("click of {}", click.caller.user.0), &click.id),
+        Action::Gate { id, user, concert, wish } => {
+            named(&format!("{wish:?} of {} at {}", user.0, concert.0), id)
+        }
+        Action::Queue { user, concert, form, .. } => format!("queue of {} at {} {form:?}", user.0, concert.0),
+        Action::Unqueue(concert) => format!("unqueue {}", concert.0),
         Action::Bye(reason) => format!("bye {}", reason.name()),
     }
 }
@@ -149,6 +167,30 @@ fn options_are_watched_up_to_the_bound() {
 }
 
 #[test]
+fn gates_are_asked_and_followed_by_users_only_and_a_few_at_once() {
+    let queue = |concert| format!("{{\"op\":\"queue\",\"id\":1,\"concert\":{concert}}}");
+    let mut stranger = Socket::open(None);
+    for text in
+        [queue(1).as_str(), r#"{"op":"join","id":1,"concert":1}"#, r#"{"op":"leave","id":1,"concert":1}"#]
+    {
+        assert_eq!(stranger.says(0.0, text), "UNAUTHENTICATED 1", "{text}");
+    }
+    assert_eq!(stranger.waits(0..60), Some((5, Reason::Silent)), "what was refused is no reason to stay");
+
+    let mut socket = Socket::of(7);
+    assert_eq!(socket.says(0.0, r#"{"op":"join","id":1,"concert":1}"#), "Join of 7 at 1 1");
+    for concert in [1, 2, 3, 4, 4] {
+        let expected = format!("queue of 7 at {concert} Ranks");
+        assert_eq!(socket.says(0.0, &queue(concert)), expected);
+    }
+    assert_eq!(socket.says(0.0, r#"{"op":"unqueue","id":2,"concert":4}"#), "unqueue 4; ok 2");
+    assert_eq!(socket.says(0.0, &queue(5)), "queue of 7 at 5 Ranks");
+    socket.session.is_not_queued(ConcertId(5));
+    assert_eq!(socket.says(0.0, &queue(6)), "queue of 7 at 6 Ranks");
+    assert_eq!(socket.says(0.0, &queue(7)), "bye TOO_MANY_QUEUES");
+}
+
+#[test]
 fn mistakes_are_forgiven_now_and_then() {
     let mut socket = Socket::of(7);
     for second in 0..10 {
@@ -196,9 +238,72 @@ fn close_codes_are_those_a_browser_accepts() {
         Reason::NotUtf8,
         Reason::ProtocolError,
         Reason::TooManyWatches,
+        Reason::TooManyQueues,
         Reason::Shutdown,
     ];
     for reason in reasons {
         assert!([1001, 1002, 1007, 1008, 1009].contains(&reason.close_code()), "{reason:?}");
     }
+}
+
+fn shows(concert: u64, user: u64, seconds: u64) -> String {
+    format!("{{\"op\":\"pass\",\"id\":\"p\",\"pass\":\"{concert}.{user}.{seconds}\"}}")
+}
+
+#[test]
+fn a_pass_opens_its_concert_to_its_user_until_it_ends() {
+    let mut socket = Socket::open(None);
+    let may = |socket: &Socket, seconds: f64, concert| {
+        let until = socket.session.may_watch(socket.at(seconds), ConcertId(concert)).ok();
+        until.map(|until| until.map(|until| (until - socket.opened).as_secs()))
+    };
+    assert_eq!(may(&socket, 0.0, 5), None);
+    assert_eq!(socket.says(0.0, &shows(5, 7, 60)), r#"ok "p""#);
+    assert_eq!(may(&socket, 1.0, 5), Some(Some(60)), "a stranger with a pass");
+    assert_eq!(may(&socket, 1.0, 6), None);
+    assert_eq!(may(&socket, 60.0, 5), None);
+    assert_eq!(socket.says(1.0, &shows(5, 7, 90)), r#"ok "p""#);
+    assert_eq!(may(&socket, 60.0, 5), Some(Some(90)), "a later one");
+
+    socket.says(2.0, &auth(8, 3_600));
+    assert_eq!(may(&socket, 2.0, 5), None, "another user's");
+    assert_eq!(socket.says(2.0, &shows(5, 8, 60)), r#"ok "p""#);
+    assert_eq!(may(&socket, 2.0, 5), Some(Some(60)));
+}
+
+#[test]
+fn operators_look_without_a_pass() {
+    for (role, looks) in [(Role::Admin, true), (Role::Ops, true), (Role::Payment, false), (Role::User, false)]
+    {
+        let token = tokens().issue(7, role, None, Duration::from_secs(60)).unwrap().0;
+        let socket = Socket::open(Some(&tokens().check(&token).unwrap()));
+        let may = socket.session.may_watch(socket.opened, ConcertId(5));
+        assert_eq!(may, if looks { Ok(None) } else { Err(Refusal::PassRequired) }, "{role:?}");
+    }
+}
+
+#[test]
+fn an_operators_socket_does_not_become_a_users() {
+    let issue = |role| tokens().issue(7, role, None, Duration::from_secs(60)).unwrap().0;
+    let auth = |role| format!(r#"{{"op":"auth","id":"a","token":"{}"}}"#, issue(role));
+    let mut socket = Socket::open(Some(&tokens().check(&issue(Role::Admin)).unwrap()));
+    socket.says(0.0, r#"{"op":"watch","id":"w","option":5}"#);
+    for role in [Role::User, Role::Payment] {
+        assert_eq!(socket.says(1.0, &auth(role)), r#"FORBIDDEN "a""#, "it would go on to watch");
+    }
+    assert_eq!(socket.says(1.0, &auth(Role::Ops)), r#"ok "a""#);
+    let mut other = Socket::of(7);
+    for role in [Role::Payment, Role::User, Role::Admin, Role::Ops] {
+        assert_eq!(other.says(1.0, &auth(role)), r#"ok "a""#, "{role:?}");
+    }
+}
+
+#[test]
+fn a_pass_that_proves_nothing_is_a_mistake() {
+    let mut socket = Socket::of(7);
+    let bad = r#"{"op":"pass","id":"p","pass":"x"}"#;
+    for _ in 0..10 {
+        assert_eq!(socket.says(0.0, bad), r#"PASS_REQUIRED "p""#);
+    }
+    assert_eq!(socket.says(0.0, bad), r#"PASS_REQUIRED "p"; bye BAD_FRAMES"#);
 }

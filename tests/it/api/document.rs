@@ -26,14 +26,23 @@ const ROUTES: &str = "
     POST /api/v1/reservations/{reservationId}/confirm
     POST /api/v1/reservations/{reservationId}/cancel
     POST /api/v1/reservations/{reservationId}/refund
+    POST /api/v1/waiting-queue/join
+    GET /api/v1/waiting-queue/status
+    GET /api/v1/waiting-queue/subscribe
+    DELETE /api/v1/waiting-queue/leave
     GET /api/v1/route
     GET /api/v1/audit/head
+    GET /api/v1/draws/{concertId}
+    GET /api/v1/draws/{concertId}/entry
     POST /api/v1/dev/token
     POST /admin/v1/imports
     POST /admin/v1/options/{optionId}/blocks
     DELETE /admin/v1/blocks/{reservationId}
     PUT /admin/v1/options/{optionId}/status
     PUT /admin/v1/concerts/{concertId}/policy
+    PUT /admin/v1/gates/{concertId}
+    GET /admin/v1/gates/{concertId}
+    GET /admin/v1/gates/{concertId}/history
     POST /admin/v1/options/{optionId}/resync
     POST /admin/v1/shards/{shard}/resync
     GET /admin/v1/shards
@@ -42,6 +51,7 @@ const ROUTES: &str = "
     GET /admin/v1/moves
     POST /admin/v1/moves
     POST /admin/v1/rebalance
+    PUT /admin/v1/gates/{concertId}/beacon
     GET /admin/v1/audit/memory
     GET /admin/v1/audit/mirror
     GET /healthz
@@ -143,6 +153,7 @@ async fn every_operation_says_how_it_fails() {
                 "/events",
                 "/route",
                 "/audit/head",
+                "/draws/{concertId}",
                 "/dev/token",
                 "/healthz",
                 "/readyz",
@@ -150,7 +161,8 @@ async fn every_operation_says_how_it_fails() {
             ];
             assert_eq!(
                 secured,
-                !(method == "GET" || path.ends_with("/dev/token"))
+                path.ends_with("/entry")
+                    || !(method == "GET" || path.ends_with("/dev/token"))
                     || !public.iter().any(|part| path.contains(part)),
                 "{name}"
             );

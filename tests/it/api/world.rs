@@ -1,8 +1,10 @@
 //! A whole server per test, on ports of its own, with a data directory that goes when the test ends.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use actors::gates::GateOptions;
 use actors::handle::Handle;
 use actors::observe::Metrics;
 use actors::ops::{Alone, Ops};
@@ -10,11 +12,15 @@ use actors::system::{LeaseSettings, Options, System};
 use engine::{Settings, Span};
 use hotseat::catalogue::directory::Directory;
 use hotseat::catalogue::intake::Intake;
+use hotseat::config::Gate;
 use hotseat::http::auth::{Role, TokenKey, Tokens};
+use hotseat::http::budget::Budget;
 use hotseat::http::metrics::HttpMetrics;
+use hotseat::http::proxies::Proxies;
 use hotseat::http::{Edge, EdgeSettings, ops_site, public_site, serve};
 use hotseat::ledger::sqlite::{Access, Durability, SqliteLedger, SqliteOptions};
 use hotseat::mirror::local::LocalMirror;
+use hotseat::pass::{PassKey, Passes};
 use hotseat::ws::origin::Origins;
 use hotseat::ws::{Sockets, WsSettings};
 use http_body_util::{BodyExt, Full};
@@ -45,6 +51,7 @@ pub fn plan() -> Value {
 
 pub struct World {
     system: System,
+    ledger: Arc<SqliteLedger>,
     tokens: Tokens,
     http: Http,
     public: String,
@@ -52,7 +59,7 @@ pub struct World {
     closing: CancellationToken,
     leaving: CancellationToken,
     sockets: Sockets,
-    directory: Arc<Directory>,
+    pub directory: Arc<Directory>,
     _data: TempDir,
 }
 
@@ -76,19 +83,7 @@ impl World {
         let ops_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let public = format!("http://{}", listener.local_addr().unwrap());
         let ops = format!("http://{}", ops_listener.local_addr().unwrap());
-        let ledger = SqliteLedger::open(SqliteOptions {
-            dir: data.path().to_owned(),
-            shards: SHARDS,
-            owner: 1,
-            node: "test".to_owned(),
-            public_url: public.clone(),
-            peer_url: String::new(),
-            lease_ttl: Span::from_secs(5),
-            durability: Durability::Relaxed,
-            access: Access::Own,
-        })
-        .await
-        .unwrap();
+        let ledger = open_ledger(data.path(), &public).await;
         let mut registry = Registry::with_prefix("hotseat");
         let metrics = HttpMetrics::register(&mut registry);
         let system = start_system(&ledger, &mut registry).await;
@@ -115,8 +110,11 @@ impl World {
             directory: directory.clone(),
             catalogue: ledger.clone(),
             intake,
-            ledger,
+            gate_ledger: ledger.clone(),
+            ledger: ledger.clone(),
             tokens: tokens.clone(),
+            passes: passes(),
+            budget: Budget::new(&Gate::default().budgets()),
             settings,
             metrics,
             sockets: sockets.clone(),
@@ -126,8 +124,19 @@ impl World {
         tokio::spawn(serve(listener, public_site(edge.clone()), closing.clone()));
         tokio::spawn(serve(ops_listener, ops_site(edge.clone()), closing.clone()));
         let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build_http();
-        let world =
-            Self { system, tokens, http, public, ops, closing, leaving, sockets, directory, _data: data };
+        let world = Self {
+            system,
+            ledger,
+            tokens,
+            http,
+            public,
+            ops,
+            closing,
+            leaving,
+            sockets,
+            directory,
+            _data: data,
+        };
         world.import("First").await;
         world
     }
@@ -189,6 +198,11 @@ impl World {
     pub fn signed_by(secret: &str, claims: &Value) -> String {
         let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
         jsonwebtoken::encode(&jsonwebtoken::Header::default(), claims, &key).unwrap()
+    }
+
+    /// What it writes to.
+    pub fn ledger(&self) -> &Arc<SqliteLedger> {
+        &self.ledger
     }
 
     /// The door to the shards, for drills.
@@ -279,6 +293,10 @@ impl World {
         self.tokens.issue(user, Role::User, None, ttl).unwrap().0
     }
 
+    pub fn admin_token(&self, ttl: Duration) -> String {
+        self.tokens.issue(1_002, Role::Admin, None, ttl).unwrap().0
+    }
+
     pub fn shard_of(&self, option: u32) -> engine::ShardId {
         self.directory.shard_of(engine::OptionId(option)).unwrap()
     }
@@ -296,6 +314,11 @@ impl World {
     }
 }
 
+/// As a server with this secret signs and checks them.
+pub fn passes() -> Passes {
+    Passes::new(&[PassKey::derived(SECRET.as_bytes())])
+}
+
 fn settings(public: &str) -> EdgeSettings {
     EdgeSettings {
         node: "test".to_owned(),
@@ -304,6 +327,9 @@ fn settings(public: &str) -> EdgeSettings {
         dev_tokens: false,
         click_timeout: Duration::from_secs(2),
         ledger_ack_timeout: Duration::from_secs(5),
+        trusted_proxies: Proxies::default(),
+        gate_grace: Duration::from_secs(60),
+        keeps_lines: true,
         ws: WsSettings {
             origins: Origins::default(),
             send_buffer: 256 * 1024,
@@ -314,14 +340,33 @@ fn settings(public: &str) -> EdgeSettings {
     }
 }
 
+async fn open_ledger(dir: &Path, public: &str) -> Arc<SqliteLedger> {
+    let options = SqliteOptions {
+        dir: dir.to_owned(),
+        shards: SHARDS,
+        owner: 1,
+        node: "test".to_owned(),
+        public_url: public.to_owned(),
+        peer_url: String::new(),
+        lease_ttl: Span::from_secs(5),
+        durability: Durability::Relaxed,
+        access: Access::Own,
+    };
+    SqliteLedger::open(options).await.unwrap()
+}
+
 async fn start_system(ledger: &Arc<SqliteLedger>, registry: &mut Registry) -> System {
     let metrics = Metrics::default();
     metrics.register(registry);
+    // Nothing of it is left where the process ends: the test has ended as well.
+    let mirror = Arc::new(LocalMirror::new());
+    let gates = GateOptions::new(ledger.clone(), mirror.clone(), || [7; 32]);
     let options = Options {
+        gates: GateOptions { tick: TICK, ..gates },
         peers: Arc::new(actors::peers::Alone::default()),
         rebalance: actors::Rebalance::default(),
         ledger: ledger.clone(),
-        mirror: Arc::new(LocalMirror::new()),
+        mirror,
         shards: SHARDS,
         settings: Settings::default(),
         lease: LeaseSettings::default(),

@@ -123,6 +123,7 @@ fn every_metric_that_is_watched_exists() {
         assert_eq!(together.click("/api/v1/options/1/selections", &token, seat).status, 201);
         assert_eq!(together.click("/api/v1/options/1/holds", &token, seat).status, 201);
     }
+    together.exec(1, &["gate", "set", "1", "paused", "--per-second", "5"]);
     // A node knows its peers a moment after its start.
     until(|| exposed(&together).get("hotseat_peer_up").is_some_and(|peers| peers.len() == 6));
     let exposed = exposed(&together);

@@ -91,7 +91,7 @@ impl Together {
     }
 
     /// `docker compose exec`.
-    fn exec(&self, node: usize, args: &[&str]) -> String {
+    pub fn exec(&self, node: usize, args: &[&str]) -> String {
         Ran::of(hotseat().args(args).envs(&self.nodes[node].environment).output().unwrap()).success()
     }
 

@@ -32,7 +32,16 @@ pub struct End {
 impl Ws {
     /// Opens a socket with these headers beside the usual.
     pub async fn try_open(address: &str, headers: &[(&str, &str)]) -> Result<(Self, Response), Error> {
-        let mut request = format!("ws://{address}/api/v1/ws").into_client_request().unwrap();
+        Self::try_open_at(address, "", headers).await
+    }
+
+    /// The same with a query.
+    pub async fn try_open_at(
+        address: &str,
+        query: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<(Self, Response), Error> {
+        let mut request = format!("ws://{address}/api/v1/ws{query}").into_client_request().unwrap();
         for (name, value) in headers {
             let name: hyper::header::HeaderName = name.parse().unwrap();
             request.headers_mut().insert(name, value.parse().unwrap());

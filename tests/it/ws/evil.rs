@@ -173,7 +173,7 @@ async fn bustle(world: &World, stop: Arc<AtomicBool>) {
                 Command::Release { option, seats: None }
             };
             let caller = Caller { user: UserId(u64::from(user) + 1), authority: Authority::Own };
-            let ask = Ask { caller, key: None, pass: false, command };
+            let ask = Ask { caller, key: None, pass: None, command };
             let deadline = tokio::time::Instant::now() + PATIENCE;
             world.handle().ask(world.shard_of(1), ask, deadline).await;
         }
