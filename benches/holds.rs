@@ -185,7 +185,7 @@ async fn round(postgres: Option<&Postgres>, cut: bool) -> Round {
         None => open(dir.path()).await,
     };
     let ledger = Arc::new(Timed { inner: inner.clone(), cut, commits: Mutex::new(Vec::new()) });
-    let stadium = Arc::new(Stadium::open(inner.as_ref(), ledger.clone()).await);
+    let stadium = Arc::new(Stadium::open(inner.clone(), ledger.clone()).await);
     ledger.commits.lock().expect("nobody panicked").clear();
     let next = Arc::new(AtomicU32::new(0));
     let started = Instant::now();

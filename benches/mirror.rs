@@ -1,5 +1,6 @@
-//! How far the mirror is behind memory at 50,000 changes a second, and what 100,000 soft locks cost it.
-//! `cargo bench --bench mirror`
+//! How far the mirror is behind memory at 50,000 changes a second, and what 100,000 soft locks and a gate with a million
+//! people cost it.
+//! `cargo bench --bench mirror`; only the gate: `cargo bench --bench mirror -- gates`
 //!
 //! A private Redis on the same machine, without persistence. Every millisecond fifty changes are noted, a select and
 //! a release in turn, far enough apart that they do not cancel out. The lag of a select is counted from the moment
@@ -12,11 +13,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use actors::clock::LedgerClock;
+use actors::gates::ports::{GateBatch, GateMirror};
 use actors::mirror::Mirroring;
 use actors::observe::Metrics;
 use actors::ports::{Mirror, MirrorAnswer, MirrorBatch, MirrorError};
 use async_trait::async_trait;
-use engine::{Epoch, MirrorOp, OptionId, SeatNo, SoftLock, Span, Time, UserId};
+use engine::gate::{Draw, KeptPass, Snapshot};
+use engine::{ConcertId, Epoch, MirrorOp, OptionId, PassId, SeatNo, SoftLock, Span, Time, Turn, UserId};
 use hdrhistogram::Histogram;
 use hotseat::mirror::local::LocalMirror;
 use hotseat::mirror::redis::RedisMirror;
@@ -34,6 +37,11 @@ fn main() {
     println!("{}", machine());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let redis = Redis::start();
+    runtime.block_on(gates(&redis));
+    redis.flush();
+    if std::env::args().any(|arg| arg == "gates") {
+        return;
+    }
     for options in [1, 16, 64] {
         let url = redis.url();
         runtime.block_on(lag("redis", Arc::new(RedisMirror::new(url.parse().unwrap())), options));
@@ -158,14 +166,14 @@ async fn lag(name: &str, mirror: Arc<dyn Mirror>, options: u32) {
 }
 
 /// 100,000 soft locks of one option: written, read, and how long somebody else waits meanwhile.
-async fn full(mirror: &RedisMirror, redis: &Redis) {
+async fn full(mirror: &dyn Mirror, redis: &Redis) {
     let option = OptionId(1);
     let soft_lock = |seat| {
         let expires_at = Time(0) + TTL;
         SoftLock { option, seat: SeatNo(seat), user: UserId(7), first_at: Time(0), expires_at }
     };
     let locks: Vec<SoftLock> = (0..100_000).map(soft_lock).collect();
-    let other = RedisMirror::new(redis.url().parse().unwrap());
+    let other: &dyn Mirror = &RedisMirror::new(redis.url().parse().unwrap());
     let worst = Cell::new(Duration::ZERO);
     let pings = async {
         loop {
@@ -192,4 +200,72 @@ async fn full(mirror: &RedisMirror, redis: &Redis) {
     println!(
         "100,000 soft locks: rebuilt in {written:.0?}, taken over in {read:.0?}; a ping waited {worst:.0?} at most"
     );
+}
+
+/// A gate with a million people in line and 10,000 passes: written anew, filled by batches of joins, and read by its next
+/// owner, which for files is another process.
+async fn gates(redis: &Redis) {
+    let kept = Snapshot {
+        next: Turn(1_010_000),
+        draw: Draw::Due,
+        waiting: (10_000..1_010_000).map(|turn| (Turn(turn), UserId(u64::from(turn) + 1))).collect(),
+        passes: (0..10_000).map(pass).collect(),
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let in_files = || -> Box<dyn GateMirror> { Box::new(LocalMirror::in_dir(dir.path().to_owned())) };
+    gate("redis", &RedisMirror::new(redis.url().parse().unwrap()), &kept).await;
+    gate("in memory", &LocalMirror::new(), &kept).await;
+    gate("in files", in_files().as_ref(), &kept).await;
+    let started = Instant::now();
+    let read = in_files().take_over(ConcertId(1), Epoch(1_000), Time(0)).await.unwrap();
+    println!("another process read {} people from a file in {:.0?}", read.waiting.len(), started.elapsed());
+}
+
+fn pass(turn: u32) -> KeptPass {
+    let ends_at = Time(0) + Span::from_secs(1_800);
+    KeptPass {
+        user: UserId(u64::from(turn) + 1),
+        turn: Turn(turn),
+        id: PassId::new(Epoch(1), Turn(turn)),
+        ends_at,
+    }
+}
+
+async fn gate(name: &str, mirror: &dyn GateMirror, kept: &Snapshot) {
+    let concert = ConcertId(1);
+    let started = Instant::now();
+    assert_eq!(mirror.rebuild(concert, Epoch(1), 1, Time(0), kept).await.unwrap(), MirrorAnswer::Applied);
+    let written = started.elapsed();
+    let started = Instant::now();
+    assert!(mirror.take_over(concert, Epoch(2), Time(0)).await.unwrap() == *kept);
+    let read = started.elapsed();
+    println!("{name}: a gate of a million rebuilt in {written:.0?}, taken over in {read:.0?}");
+    for size in [1, 50, 500] {
+        let (first, batches) = (2_000_000 * size, 200_000 / (100 + size));
+        let mut took = Histogram::<u64>::new(3).unwrap();
+        mirror.take_over(concert, Epoch(u64::from(size) + 2), Time(0)).await.unwrap();
+        for op in 0..u64::from(batches) {
+            let turn = |place| Turn(first + u32::try_from(op).unwrap() * size + place);
+            let join = |place| engine::gate::MirrorOp::Join {
+                user: UserId(u64::from(turn(place).0) + 1),
+                turn: turn(place),
+            };
+            let changes = (0..size).map(join).collect();
+            let batch = GateBatch {
+                concert,
+                epoch: Epoch(u64::from(size) + 2),
+                previous: op,
+                op: op + 1,
+                now: Time(0),
+                changes,
+            };
+            let started = Instant::now();
+            assert_eq!(mirror.apply(&batch).await.unwrap(), MirrorAnswer::Applied);
+            took.record(u64::try_from(started.elapsed().as_micros()).unwrap()).unwrap();
+        }
+        let [p50, p99, worst] = [0.5, 0.99, 1.0].map(|quantile| took.value_at_quantile(quantile));
+        println!(
+            "{name}: batches of {size} joins: p50 {p50} \u{b5}s, p99 {p99} \u{b5}s, worst {worst} \u{b5}s"
+        );
+    }
 }

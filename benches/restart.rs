@@ -65,7 +65,7 @@ fn restart(data: &Path, settings: &[(&str, &str)], soft_locks: u32) {
 
 async fn fill_embedded(dir: &Path) {
     let ledger = open(dir).await;
-    let stadium = Arc::new(Stadium::open(ledger.as_ref(), ledger.clone()).await);
+    let stadium = Arc::new(Stadium::open(ledger.clone(), ledger.clone()).await);
     everybody(&stadium, LIVE + ENDED, async |stadium: Arc<Stadium>, seat| {
         let reservation = hold(&stadium, user(seat), seat).await;
         let next =
@@ -83,7 +83,7 @@ async fn fill_servers(ledger_url: &str, mirror_url: &str) {
     let mirror = RedisMirror::new(mirror_url.parse().expect("a test server has a good address"));
     let long = Span::from_secs(3_600);
     let settings = Settings { select_ttl: long, select_max_age: long, hold_ttl: long, ..Settings::default() };
-    let stadium = Stadium::mirrored(ledger.as_ref(), ledger.clone(), Arc::new(mirror), settings).await;
+    let stadium = Stadium::mirrored(ledger.clone(), ledger.clone(), Arc::new(mirror), settings).await;
     let stadium = Arc::new(stadium);
     everybody(&stadium, LIVE + SOFT_LOCKS, async |stadium: Arc<Stadium>, seat| {
         if seat < LIVE {

@@ -11,6 +11,7 @@ use crate::baseline::BaselineArgs;
 use crate::capacity::CapacityArgs;
 use crate::compare::CompareArgs;
 use crate::scenario::fanout::FanoutArgs;
+use crate::scenario::queue::QueueArgs;
 use crate::schedule::Shape;
 use crate::session::Via;
 use crate::suite::SuiteArgs;
@@ -53,6 +54,15 @@ pub enum Task {
     Fanout(FanoutArgs),
     /// Looks, polls, clicks and purchases side by side.
     Mixed(MixedArgs),
+    /// A crowd at the gate of a concert: they join, wait in line, give up, come in and leave.
+    ///
+    /// Sets the gate, lets the crowd arrive in a spike, and asks for each user as the server says; some listen to events
+    /// instead, and all of those come back at once when their connections are dropped. The run ends when the line is
+    /// empty, and the gate is off then. What is promised of a gate is proved from what was answered and when: nobody
+    /// is overtaken, no rank rises, nobody loses a place or has two passes, never more are let in than is allowed.
+    ///
+    /// All of them come from one address: the server's gate.joins_per_ip must allow that.
+    Queue(QueueArgs),
     /// The highest rate that keeps an objective, and how throughput grows with users.
     ///
     /// First 1, 2, 4, … users at once in a closed loop, and the Universal Scalability Law through what they get; then
@@ -174,6 +184,7 @@ impl Task {
             | Self::Toggle(ToggleArgs { common, .. })
             | Self::Fanout(FanoutArgs { common, .. })
             | Self::Mixed(MixedArgs { common })
+            | Self::Queue(QueueArgs { common, .. })
             | Self::Capacity(CapacityArgs { common, .. }) => Some(common),
             Self::Compare(_) | Self::Suite(_) | Self::Baseline(_) => None,
         }
@@ -228,7 +239,7 @@ fn exponent(text: &str) -> Result<f64, String> {
     }
 }
 
-fn share(text: &str) -> Result<f64, String> {
+pub fn share(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(share) if (0.0..=0.9).contains(&share) => Ok(share),
         _ => Err("a number from 0 to 0.9".to_owned()),

@@ -95,7 +95,8 @@ fn counts(shown: usize, seat_count: usize, confirmed: usize, expected: Expected)
     checks
 }
 
-fn check(what: &str, mut differences: Vec<String>) -> Check {
+/// Passed where nothing differs.
+pub fn check(what: &str, mut differences: Vec<String>) -> Check {
     let passed = differences.is_empty();
     if let Some(more) = differences.len().checked_sub(DETAILS_MAX).filter(|more| *more > 0) {
         differences.truncate(DETAILS_MAX);

@@ -198,7 +198,7 @@ impl Explorer {
 
     fn plan(&self, shape: Option<Shape>, span: Duration, connections: u16) -> Plan {
         let seed = self.common.seed + self.measured;
-        Plan { shape, span, warm_up: self.warm_up, connections, seed }
+        Plan { shape, span, after: Duration::ZERO, warm_up: self.warm_up, connections, seed }
     }
 
     async fn measure(&mut self, plan: &Plan, title: &str) -> anyhow::Result<Measured> {

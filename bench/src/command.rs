@@ -18,6 +18,7 @@ use crate::report::{self, numbers};
 use crate::run::{Measured, Plan, measure};
 use crate::scenario::fanout::fanout;
 use crate::scenario::mixed::Mixed;
+use crate::scenario::queue::queue;
 use crate::scenario::rush::{Habits, Rush, Sale, Status};
 use crate::scenario::toggle::{Spread, Toggle};
 use crate::schedule::Shape;
@@ -159,6 +160,7 @@ pub async fn run(task: &Task) -> anyhow::Result<Option<Outcome>> {
         Task::Toggle(args) => toggle(args, false).await?,
         Task::Fanout(args) => fanout(args).await?,
         Task::Mixed(args) => mixed(args).await?,
+        Task::Queue(args) => queue(args).await?,
         Task::Capacity(_) | Task::Compare(_) | Task::Suite(_) | Task::Baseline(_) => return Ok(None),
     }))
 }
@@ -206,6 +208,7 @@ pub fn plan(common: &Common, shape: Shape, span: Duration, warm_up: Duration) ->
     Plan {
         shape: common.shape(shape),
         span: common.time.unwrap_or(span),
+        after: Duration::ZERO,
         warm_up: common.warm_up.unwrap_or(warm_up),
         connections: common.connections,
         seed: common.seed,
@@ -233,7 +236,7 @@ pub fn settings(common: &Common, plan: &Plan) -> Vec<(String, String)> {
     pairs.map(|(name, value)| (name.to_owned(), value)).to_vec()
 }
 
-fn headline(what: &str, value: String) -> Headline {
+pub fn headline(what: &str, value: String) -> Headline {
     Headline { what: what.to_owned(), value }
 }
 

@@ -52,6 +52,14 @@ impl<'a> Request<'a> {
         Self { method: "POST", path, token, body, ..Self::default() }
     }
 
+    pub fn put(path: &'a str, token: Option<&'a str>, body: &'a str) -> Self {
+        Self { method: "PUT", path, token, body, ..Self::default() }
+    }
+
+    pub fn delete(path: &'a str, token: Option<&'a str>) -> Self {
+        Self { method: "DELETE", path, token, ..Self::default() }
+    }
+
     fn encode(&self, authority: &str, into: &mut Vec<u8>) -> io::Result<()> {
         into.clear();
         let Self { method, path, body, .. } = self;
@@ -82,6 +90,8 @@ pub struct Answer {
     /// It had said so before: the first answer to the idempotency key.
     pub replayed: bool,
     pub body: Bytes,
+    /// Bytes of the request and of the answer.
+    pub wire: u64,
     /// Where it took two attempts, of the first.
     pub sent: Instant,
     pub answered: Instant,
@@ -212,10 +222,11 @@ impl Open {
         }
         let answered = Instant::now();
         let Head { status, retry_after, replayed, keep_alive, .. } = head;
+        let wire = (request.len() + end) as u64;
         let body = self.received.split_to(end).freeze().slice(head.length..);
         // More than was asked for belongs to nothing.
         let keep_alive = keep_alive && self.received.is_empty();
-        Ok((Answer { status, retry_after, replayed, body, sent, answered }, keep_alive))
+        Ok((Answer { status, retry_after, replayed, body, wire, sent, answered }, keep_alive))
     }
 
     async fn receive(&mut self, room: usize) -> io::Result<()> {

@@ -24,10 +24,20 @@ pub enum Op {
     Cancel,
     /// What changed since, asked by those who poll.
     Changes,
+    /// Get in line at a gate, from the first try to the yes.
+    Join,
+    /// A try that was refused.
+    JoinRefused,
+    /// How it stands, asked by those who wait.
+    Status,
+    /// Get out of the line, or out of the sale.
+    Leave,
+    /// Listen to a gate, from the wish to the first event.
+    Subscribe,
 }
 
 impl Op {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 13] = [
         Self::Look,
         Self::Select,
         Self::Best,
@@ -36,6 +46,11 @@ impl Op {
         Self::Confirm,
         Self::Cancel,
         Self::Changes,
+        Self::Join,
+        Self::JoinRefused,
+        Self::Status,
+        Self::Leave,
+        Self::Subscribe,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -48,6 +63,11 @@ impl Op {
             Self::Confirm => "confirm",
             Self::Cancel => "cancel",
             Self::Changes => "changes",
+            Self::Join => "join",
+            Self::JoinRefused => "join refused",
+            Self::Status => "status",
+            Self::Leave => "leave",
+            Self::Subscribe => "subscribe",
         }
     }
 
@@ -150,7 +170,8 @@ impl Default for Recorder {
 }
 
 impl Recorder {
-    pub fn record(&mut self, sample: &Sample<'_>) {
+    /// `since` is where latency begins: before `due` where the request repeats an earlier one.
+    pub fn record(&mut self, sample: &Sample<'_>, since: Instant) {
         let Sample { op, due, sent, answered, verdict } = *sample;
         let lateness = sent.saturating_duration_since(due);
         self.lateness.saturating_record(nanos(lateness));
@@ -168,7 +189,7 @@ impl Recorder {
                 return;
             }
         }
-        times.latency.saturating_record(nanos(answered.saturating_duration_since(due)));
+        times.latency.saturating_record(nanos(answered.saturating_duration_since(since)));
         times.service.saturating_record(nanos(answered.saturating_duration_since(sent)));
     }
 
@@ -254,7 +275,12 @@ impl Tape {
     }
 
     pub fn record(&self, sample: &Sample<'_>) {
-        self.lock().of(sample.due).record(sample);
+        self.record_since(sample, sample.due);
+    }
+
+    /// One that repeats an earlier request, which was due then and not granted.
+    pub fn record_since(&self, sample: &Sample<'_>, since: Instant) {
+        self.lock().of(sample.due).record(sample, since);
     }
 
     /// A user came.
@@ -350,5 +376,27 @@ mod tests {
         assert_eq!(all.refusals["SEAT_TAKEN"], 1);
         assert_eq!(all.together(|op| op.is_click()).count(), 2);
         assert_eq!(all.operations().count(), 2);
+    }
+
+    #[test]
+    fn what_is_asked_again_takes_as_long_as_all_of_it() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        // Due, sent and answered, since when; latency, service, and whether it was sent late.
+        for ([due, sent, answered, since], latency, service, late) in [
+            ([0, 0, 10, 0], 10, 10, 0),
+            ([2_000, 2_000, 2_010, 0], 2_010, 10, 0),
+            ([2_000, 2_040, 2_050, 1_000], 1_050, 10, 1),
+        ] {
+            let (op, verdict) = (Op::Join, Verdict::Granted);
+            let mut recorder = Recorder::default();
+            let sample = Sample { op, due: at(due), sent: at(sent), answered: at(answered), verdict };
+            recorder.record(&sample, at(since));
+            let join = recorder.of(Op::Join);
+            // A histogram has three digits.
+            let took = join.latency.max() / 1_000_000;
+            assert!(took.abs_diff(latency) <= 2, "{due}: {took}");
+            assert_eq!((join.service.max() / 1_000_000, recorder.late_sends), (service, late), "{due}");
+        }
     }
 }

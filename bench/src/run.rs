@@ -36,6 +36,8 @@ pub struct Plan {
     pub shape: Option<Shape>,
     /// What is measured.
     pub span: Duration,
+    /// For so long more what began is carried on, though nobody arrives; measured as well.
+    pub after: Duration,
     /// Comes before, and is not counted.
     pub warm_up: Duration,
     pub connections: u16,
@@ -140,7 +142,8 @@ pub async fn measure<W: Workload>(plan: &Plan, workload: Arc<W>, live: &Live) ->
     tapes.iter().for_each(|tape| tape.measure_from(start + plan.warm_up));
     pacer.start(start).context("a thread for the schedule")?;
     let mut picture = Picture::new(plan, start, schedule.clone(), tapes);
-    let watch = Watch { end: start + plan.warm_up + plan.span, pace: &pace, live };
+    let whole = plan.warm_up + plan.span + plan.after;
+    let watch = Watch { end: start + whole, pace: &pace, live };
     let ending = watch.over(&mut workers, &mut interrupts, &mut picture, &*workload).await;
     let ended = start.elapsed();
     // Those that are left wait for an answer that does not come.
@@ -150,12 +153,11 @@ pub async fn measure<W: Workload>(plan: &Plan, workload: Arc<W>, live: &Live) ->
     picture.take(live, workload.progress());
     live.finish();
     // A schedule that was worked off lasted as long as it says.
-    let whole = plan.warm_up + plan.span;
     let lasted = if ending.is_early { ended } else { ended.max(whole) };
     let due = |schedule: &Arc<Schedule>| schedule.due_before(ended) as u64;
     let taken = pace.taken() as u64;
     let offered = schedule.as_ref().map(|schedule| {
-        let span = lasted.min(whole).saturating_sub(plan.warm_up);
+        let span = lasted.min(plan.warm_up + plan.span).saturating_sub(plan.warm_up);
         let offered = schedule.due_before(plan.warm_up + span) - schedule.due_before(plan.warm_up);
         (offered as u64, per_second(offered, span.as_secs_f64()))
     });
@@ -284,11 +286,11 @@ struct Picture {
 
 impl Picture {
     fn new(plan: &Plan, start: Instant, schedule: Option<Arc<Schedule>>, tapes: Vec<Tape>) -> Self {
-        let whole = plan.warm_up + plan.span;
+        let whole = plan.warm_up + plan.span + plan.after;
         Self {
             start,
             warm_up: plan.warm_up,
-            span: plan.span,
+            span: plan.span + plan.after,
             moment: if whole > LONG_RUN { Duration::from_secs(1) } else { TICK },
             schedule,
             tapes,
@@ -392,6 +394,7 @@ impl Measured {
             failures: self.recorder.failures.clone(),
             timeline: self.timeline,
             fanout: None,
+            queue: None,
             sale: None,
             audit,
         }

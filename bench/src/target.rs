@@ -45,6 +45,7 @@ pub enum Tokens {
 pub struct Introduced {
     pub target: Target,
     pub tokens: Tokens,
+    pub concert: u64,
     pub option: u64,
     pub seat_count: u32,
     pub payment_token: Arc<str>,
@@ -107,7 +108,7 @@ impl Target {
     ) -> anyhow::Result<Introduced> {
         let mut connection = Connection::new(self.clone());
         let name = self.name(&mut connection, wait).await?;
-        let option = choose(&mut connection, option).await?;
+        let (concert, option) = choose(&mut connection, option).await?;
         let payment_token = tokens.of(&mut connection, PAYMENT_USER, "PAYMENT").await?;
         // A token that nobody takes is better known now.
         let mine = Request { token: Some(&payment_token), ..Request::get("/api/v1/reservations?limit=1") };
@@ -120,7 +121,8 @@ impl Target {
         }
         let ConcertOption { option_id: option, seat_count } = option;
         let people = new_people();
-        Ok(Introduced { target: self.clone(), tokens, option, seat_count, payment_token, name, people })
+        let target = self.clone();
+        Ok(Introduced { target, tokens, concert, option, seat_count, payment_token, name, people })
     }
 
     async fn name(&self, connection: &mut Connection, wait: Duration) -> anyhow::Result<String> {
@@ -204,17 +206,17 @@ impl Introduced {
     }
 }
 
-/// The option of that number, or the largest on sale.
-async fn choose(connection: &mut Connection, wanted: Option<u64>) -> anyhow::Result<ConcertOption> {
-    let mut largest: Option<ConcertOption> = None;
+/// The option of that number, or the largest on sale, and its concert.
+async fn choose(connection: &mut Connection, wanted: Option<u64>) -> anyhow::Result<(u64, ConcertOption)> {
+    let mut largest: Option<(u64, ConcertOption)> = None;
     for concert in list::<Concert>(connection, "/api/v1/concerts").await? {
         let path = format!("/api/v1/concerts/{}/options", concert.concert_id);
         for option in list::<ConcertOption>(connection, &path).await? {
             if wanted == Some(option.option_id) {
-                return Ok(option);
+                return Ok((concert.concert_id, option));
             }
-            if largest.as_ref().is_none_or(|known| known.seat_count < option.seat_count) {
-                largest = Some(option);
+            if largest.as_ref().is_none_or(|(_, known)| known.seat_count < option.seat_count) {
+                largest = Some((concert.concert_id, option));
             }
         }
     }

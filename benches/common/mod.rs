@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::Rebalance;
+use actors::gates::GateOptions;
 use actors::handle::{Ask, Handle, ShardStatus};
 use actors::observe::Metrics;
 use actors::peers::Alone;
@@ -17,12 +18,14 @@ use engine::{
     Authority, Caller, Granted, OptionId, Outcome, RequestKey, SeatList, SeatNo, Settings, ShardId, Span,
     UserId,
 };
-use hotseat::catalogue::{Catalogue, demo};
+use hotseat::catalogue::demo;
+use hotseat::ledger::Store;
 use hotseat::ledger::postgres::{PgLedger, PgOptions};
 use hotseat::ledger::sqlite::{Access, Durability, SqliteLedger, SqliteOptions};
 use hotseat::mirror::local::LocalMirror;
 use tokio::time::Instant;
 
+pub mod http;
 pub mod socket;
 
 pub const SEATS: u32 = 100_000;
@@ -112,25 +115,26 @@ pub struct Stadium {
 }
 
 impl Stadium {
-    /// `catalogue` is the ledger below whatever `ledger` puts around it.
-    pub async fn open(catalogue: &dyn Catalogue, ledger: Arc<dyn Ledger>) -> Self {
-        Self::mirrored(catalogue, ledger, Arc::new(LocalMirror::new()), Settings::default()).await
+    /// `store` is the ledger below whatever `ledger` puts around it.
+    pub async fn open(store: Arc<dyn Store>, ledger: Arc<dyn Ledger>) -> Self {
+        Self::mirrored(store, ledger, Arc::new(LocalMirror::new()), Settings::default()).await
     }
 
     pub async fn mirrored(
-        catalogue: &dyn Catalogue,
+        store: Arc<dyn Store>,
         ledger: Arc<dyn Ledger>,
         mirror: Arc<dyn Mirror>,
         settings: Settings,
     ) -> Self {
         let stadium = demo::concerts().pop().expect("the stadium is the last");
         let layout = Arc::new(stadium.plan.layout());
-        let imported = catalogue.import(&stadium).await.expect("a new catalogue takes an import");
+        let imported = store.import(&stadium).await.expect("a new catalogue takes an import");
         let system = System::start(Options {
             peers: Arc::new(Alone::default()),
             rebalance: Rebalance::default(),
             ledger,
             mirror,
+            gates: GateOptions::new(store, Arc::new(LocalMirror::new()), || [7; 32]),
             shards: SHARDS,
             settings: Settings { reservations_per_user: 1_000, ..settings },
             lease: LeaseSettings::default(),
@@ -159,7 +163,7 @@ impl Stadium {
 
     /// Asks for something that nothing speaks against.
     pub async fn granted(&self, caller: Caller, key: Option<u128>, command: engine::Command) -> Granted {
-        let ask = Ask { caller, key: key.map(RequestKey), pass: true, command };
+        let ask = Ask { caller, key: key.map(RequestKey), pass: None, command };
         let answer = self.handle.ask(self.shard, ask, Instant::now() + Duration::from_secs(30)).await;
         match answer.outcome {
             Outcome::Granted(granted) => granted,

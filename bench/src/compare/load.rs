@@ -168,7 +168,7 @@ impl Load {
         workload: Arc<W>,
     ) -> anyhow::Result<Measured> {
         let Measure { connections, time, warm_up } = *how;
-        let plan = Plan { shape: None, span: time, warm_up, connections, seed };
+        let plan = Plan { shape: None, span: time, after: Duration::ZERO, warm_up, connections, seed };
         let mut measured = measure(&plan, workload, &Live::hidden()).await?;
         if measured.interrupted {
             return Err(super::Interrupted.into());

@@ -8,7 +8,9 @@ use super::distribution;
 use super::model::*;
 use crate::recorder::histogram;
 
-pub const FILES: [&str; 19] = [
+mod queue;
+
+pub const FILES: [&str; 22] = [
     "capacity-rate.svg",
     "capacity-users.svg",
     "comparison.svg",
@@ -16,6 +18,9 @@ pub const FILES: [&str; 19] = [
     "fanout-fanout.svg",
     "fanout-latency.svg",
     "fanout-select.hgrm",
+    "queue-gate.svg",
+    "queue-join.hgrm",
+    "queue-latency.svg",
     "report.html",
     "report.json",
     "rush-latency.svg",
@@ -32,7 +37,7 @@ pub const FILES: [&str; 19] = [
 
 pub fn report() -> Report {
     Report {
-        scenarios: vec![rush(), fanout()],
+        scenarios: vec![rush(), fanout(), queue::queue()],
         capacity: Some(capacity()),
         comparison: Some(comparison()),
         headline: [
@@ -265,6 +270,7 @@ fn run(seconds: f64, operations: Vec<Operation>, timeline: Vec<Moment>) -> Run {
         failures: BTreeMap::new(),
         timeline,
         fanout: None,
+        queue: None,
         sale: None,
         audit: audit(),
     }

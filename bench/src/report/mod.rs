@@ -5,6 +5,7 @@ mod html;
 mod machine;
 pub mod model;
 pub mod numbers;
+mod queue;
 mod svg;
 mod text;
 

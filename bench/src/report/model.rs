@@ -99,6 +99,7 @@ pub struct Run {
     pub failures: BTreeMap<String, u64>,
     pub timeline: Vec<Moment>,
     pub fanout: Option<Fanout>,
+    pub queue: Option<Queue>,
     pub sale: Option<Sale>,
     pub audit: Audit,
 }
@@ -184,6 +185,85 @@ pub struct Fanout {
     /// Raw, of the last viewer, for the `.hgrm` file.
     #[serde(skip)]
     pub histogram: Histogram<u64>,
+}
+
+/// What a crowd at a gate saw. Every count is of this run's users.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Queue {
+    /// What the gate was set to.
+    pub per_second: Option<u32>,
+    pub max_active: Option<u32>,
+    pub arrived: u64,
+    pub joined: u64,
+    /// Of those who joined while they arrived; the others joined after it.
+    pub joins_per_second: f64,
+    /// Requests answered with 429, and with 503: nothing was decided, and they came again.
+    pub rate_limited: u64,
+    pub overloaded: u64,
+    pub admitted: u64,
+    pub left: u64,
+    pub silent: u64,
+    pub watchers: u64,
+    pub storms: u64,
+    /// By the gate's counter, over the seconds in which more waited than could be let in and there was room,
+    /// and in the slowest of them; `None`: there were none.
+    pub admitted_per_second: Option<f64>,
+    pub slowest_second: Option<f64>,
+    /// How many seconds these were; those of them in which the counter was not read, which have their part of what it had
+    /// grown by at the next reading; and those that had to be left out, as nobody knows.
+    pub full_seconds: u64,
+    pub unread_seconds: u64,
+    pub left_out_seconds: u64,
+    /// The most that were admitted within a second for certain: by the gate's counter, and by what users were told.
+    pub most_counted: u64,
+    pub most_told: u64,
+    /// The most that had a pass at one instant for certain.
+    pub most_inside: u64,
+    /// Kendall's τ-b of the order of joining and that of being let in, of all and of those who listened to events: these
+    /// know it at once.
+    pub tau: Option<f64>,
+    pub tau_watchers: Option<f64>,
+    /// Pairs of whom one certainly joined first and was certainly let in last.
+    pub overtaken: u64,
+    /// All pairs of whom both is certain: nothing is proved of the others.
+    pub told_apart: u64,
+    /// How far ranks lie outside of what the log of the answers allows: answers to a status, and events.
+    pub status_ranks: RankError,
+    pub event_ranks: RankError,
+    pub ranks_rose: u64,
+    /// First estimates of those who were let in, and how many were kept.
+    pub estimates: u64,
+    pub estimates_kept: u64,
+    pub bytes_per_waiter: f64,
+    pub requests_per_waiter: f64,
+    pub double_passes: u64,
+    pub lost_places: u64,
+    pub lost_passes: u64,
+    pub seconds: Vec<GateSecond>,
+}
+
+/// Of a sample.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RankError {
+    pub samples: u64,
+    pub wrong: u64,
+    pub worst: u64,
+}
+
+/// A second at the gate, from the first arrival.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GateSecond {
+    pub at: u64,
+    /// By the gate's counter, per second, evenly between two readings; `None` where nobody knows.
+    pub admitted: Option<f64>,
+    /// `None` in a second in which it was not read.
+    pub waiting: Option<u64>,
+    pub active: Option<u64>,
+    /// Users who learned in this second that they may enter.
+    pub learned: u64,
 }
 
 /// What was sold.

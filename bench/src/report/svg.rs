@@ -7,6 +7,7 @@ mod axis;
 mod bars;
 mod capacity;
 mod drawing;
+mod gate;
 mod percentiles;
 mod plot;
 mod time;
@@ -16,6 +17,7 @@ use super::model::{Report, Scenario};
 pub use bars::panel;
 pub use capacity::{by_rate, by_users};
 pub use drawing::{Drawing, escape, style};
+pub use gate::at_gate;
 pub use percentiles::{busiest, fanout, latency};
 pub use time::over_time;
 
@@ -51,6 +53,7 @@ fn of(scenario: &Scenario, frame: Frame) -> Vec<(&'static str, Drawing)> {
         ("latency", latency(scenario, frame)),
         ("over-time", over_time(scenario, frame)),
         ("fanout", fanout(scenario, frame)),
+        ("gate", at_gate(scenario, frame)),
     ];
     drawings.into_iter().filter_map(|(what, drawing)| Some((what, drawing?))).collect()
 }
@@ -63,7 +66,7 @@ mod tests {
     #[test]
     fn every_drawing_is_well_formed_and_has_a_name() {
         let drawings = files(&example::report());
-        assert_eq!(drawings.len(), 7);
+        assert_eq!(drawings.len(), 9);
         for (name, text) in drawings {
             let document =
                 roxmltree::Document::parse(&text).unwrap_or_else(|error| panic!("{name}: {error}"));

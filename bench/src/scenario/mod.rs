@@ -11,6 +11,7 @@ use crate::wire::Problem;
 
 pub mod fanout;
 pub mod mixed;
+pub mod queue;
 pub mod rush;
 pub mod toggle;
 

@@ -1,10 +1,11 @@
 //! A scenario on the page: what was asked for, what came of it, and the audit.
 
-use super::super::model::{Distribution, Fanout, Run, Scenario};
+use super::super::model::{Distribution, Fanout, Queue, Run, Scenario};
 use super::super::numbers::{NONE, bytes, count, counted, fixed, millis, rate, seconds};
-use super::super::svg::{busiest, escape, fanout as draw_fanout, latency, over_time};
+use super::super::queue::lines;
+use super::super::svg::{at_gate, busiest, escape, fanout as draw_fanout, latency, over_time};
 use super::super::{median, tally};
-use super::parts::{Row, audit, facts, figure, row, table};
+use super::parts::{Row, audit, facts, figure, row, table, words};
 
 pub fn scenario(scenario: &Scenario) -> String {
     let target = &scenario.target;
@@ -36,7 +37,17 @@ pub fn scenario(scenario: &Scenario) -> String {
             &viewers(fanout),
         );
     }
+    if let Some(queue) = median(scenario).and_then(|run| run.queue.as_ref()) {
+        let caption = "Above: who waits, by the gate's counter. Below: who is let in per second, by that counter and as users \
+                       learned of it; those who ask do so when they were told to.";
+        body += &figure("At the gate", caption, |frame| at_gate(scenario, frame), &gate(queue));
+    }
     body + &outcome(scenario)
+}
+
+fn gate(queue: &Queue) -> String {
+    let rows: Vec<Row> = lines(queue).into_iter().map(row).collect();
+    words("At the gate", &["", "", ""], &rows)
 }
 
 fn loops(scenario: &Scenario) -> String {

@@ -1,9 +1,10 @@
 //! The sections of the report for a terminal.
 
 use super::super::model::{
-    Audit, Capacity, Comparison, Distribution, Fanout, LoadResult, Operation, Run, Sale, Scenario,
+    Audit, Capacity, Comparison, Distribution, Fanout, LoadResult, Operation, Queue, Run, Sale, Scenario,
 };
 use super::super::numbers::{NONE, bytes, count, counted, fixed, millis, rate, seconds, significant};
+use super::super::queue::lines;
 use super::super::tally;
 use super::table::{left, numbers, plain, right};
 
@@ -35,6 +36,7 @@ fn run(run: &Run) -> String {
         text += &operations(&run.operations);
     }
     text += &run.fanout.as_ref().map(fanout).unwrap_or_default();
+    text += &run.queue.as_ref().map(queue).unwrap_or_default();
     text += "\n";
     text += &audit(&run.audit);
     text
@@ -118,6 +120,10 @@ fn fanout(fanout: &Fanout) -> String {
     }
     text += &numbers(4, &rows);
     text
+}
+
+fn queue(queue: &Queue) -> String {
+    format!("\n{}", left(4, &lines(queue).into_iter().map(|line| line.to_vec()).collect::<Rows>()))
 }
 
 fn audit(audit: &Audit) -> String {
