@@ -90,13 +90,17 @@ impl Door {
 
     /// Waits while the shard is about to serve here, at most until `deadline`.
     pub async fn arrived(&self, deadline: Instant) {
-        if !matches!(*self.route.borrow(), Route::Arriving) {
-            return;
+        if matches!(*self.route.borrow(), Route::Arriving) {
+            // Late or gone: the command is then answered as if nobody served.
+            self.wait_for(|route| !matches!(route, Route::Arriving), deadline).await;
         }
+    }
+
+    /// Waits for a route that is so, at most until `deadline`.
+    pub async fn wait_for(&self, is_so: impl FnMut(&Route) -> bool, deadline: Instant) {
         let mut route = self.route.subscribe();
-        let arrived = route.wait_for(|route| !matches!(route, Route::Arriving));
-        // Late or gone: the command is then answered as if nobody served.
-        let _came = tokio::time::timeout_at(deadline, arrived).await;
+        // Whoever waits looks at the route anew.
+        let _came = tokio::time::timeout_at(deadline, route.wait_for(is_so)).await;
     }
 
     pub fn status(&self) -> ShardStatus {

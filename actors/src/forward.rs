@@ -25,8 +25,8 @@ use crate::shard::Message;
 /// Owners that are tried: the one this node knows, and one more for each move on the way.
 const OWNERS: usize = 4;
 
-/// How long a command waits for news of who owns its shard, once an owner said that it does not.
-const NEWS: Duration = Duration::from_millis(500);
+/// How long a command, or a question to a gate, waits for news of who owns its shard.
+pub(crate) const NEWS: Duration = Duration::from_millis(500);
 
 /// How long one node lets another wait for a read.
 const CALL: Duration = Duration::from_secs(2);
@@ -357,11 +357,9 @@ async fn way(door: &Door, deadline: Instant) -> Way {
 
 /// Waits a moment for another route than to that owner.
 async fn other_than(door: &Door, owner: &Owner, deadline: Instant) {
-    let mut route = door.route.subscribe();
     let is_news =
         |route: &Route| !matches!(route, Route::Elsewhere { owner: known, .. } if known.id == owner.id);
-    let patience = deadline.min(Instant::now() + NEWS);
-    let _news = tokio::time::timeout_at(patience, route.wait_for(is_news)).await;
+    door.wait_for(is_news, deadline.min(Instant::now() + NEWS)).await;
 }
 
 /// Where the answers of a frame of commands go.

@@ -42,6 +42,18 @@ impl OptionCopy {
     }
 }
 
+/// What a batch of that epoch, from `previous` to `op`, comes to without being looked at, where a copy stands at
+/// `at`; `None`: it is the next one.
+fn known(at: (Epoch, u64), epoch: Epoch, previous: u64, op: u64) -> Option<MirrorAnswer> {
+    if at.0 > epoch {
+        Some(MirrorAnswer::Fenced)
+    } else if at.0 == epoch && at.1 >= op {
+        Some(MirrorAnswer::Applied)
+    } else {
+        (at != (epoch, previous)).then_some(MirrorAnswer::Gap)
+    }
+}
+
 impl LocalMirror {
     /// In memory only.
     #[must_use]
@@ -66,14 +78,8 @@ impl LocalMirror {
         let Some(mut copy) = self.copies.get_mut(&batch.option) else {
             return MirrorAnswer::Gap;
         };
-        if copy.epoch > batch.epoch {
-            return MirrorAnswer::Fenced;
-        }
-        if copy.epoch == batch.epoch && copy.op >= batch.op {
-            return MirrorAnswer::Applied;
-        }
-        if (copy.epoch, copy.op) != (batch.epoch, batch.previous) {
-            return MirrorAnswer::Gap;
+        if let Some(answer) = known((copy.epoch, copy.op), batch.epoch, batch.previous, batch.op) {
+            return answer;
         }
         copy.op = batch.op;
         for change in &batch.changes {

@@ -80,6 +80,28 @@ impl RedisMirror {
         })
     }
 
+    /// Sends the parts of a rebuild, each made when its turn comes; the last one makes it whole.
+    async fn rebuild_in(
+        &self,
+        mut parts: impl Iterator<Item = Cmd> + Send,
+    ) -> Result<MirrorAnswer, MirrorError> {
+        loop {
+            let some: Vec<Cmd> = parts.by_ref().take(PARTS_IN_FLIGHT).collect();
+            if some.is_empty() {
+                // Every part arrived and yet they were never complete: something wiped them on the way.
+                return Ok(MirrorAnswer::Gap);
+            }
+            for answer in self.link.send(some).await? {
+                match self.answer(answer)? {
+                    2 => {}
+                    1 => return Ok(MirrorAnswer::Applied),
+                    0 => return Ok(MirrorAnswer::Gap),
+                    _ => return Ok(MirrorAnswer::Fenced),
+                }
+            }
+        }
+    }
+
     /// Reads the soft locks of these seats, in parts.
     async fn read(
         &self,
@@ -185,18 +207,7 @@ impl Mirror for RedisMirror {
         };
         let parts: Vec<Cmd> =
             if locks.is_empty() { vec![part(&[])] } else { locks.chunks(PART).map(part).collect() };
-        for parts in parts.chunks(PARTS_IN_FLIGHT) {
-            for answer in self.link.send(parts.to_vec()).await? {
-                match self.answer(answer)? {
-                    2 => {}
-                    1 => return Ok(MirrorAnswer::Applied),
-                    0 => return Ok(MirrorAnswer::Gap),
-                    _ => return Ok(MirrorAnswer::Fenced),
-                }
-            }
-        }
-        // Every part arrived and yet they were never complete: something wiped them on the way.
-        Ok(MirrorAnswer::Gap)
+        self.rebuild_in(parts.into_iter()).await
     }
 
     async fn take_over(

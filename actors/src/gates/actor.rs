@@ -148,7 +148,7 @@ pub struct Serving {
     wake: Wake,
     /// What came while the lease had run out, and changes who is inside.
     postponed: VecDeque<Message>,
-    setting: setting::Queue,
+    setting: setting::UnderWay,
     notes: notes::Notes,
     draws: Draws,
     is_fenced: Arc<AtomicBool>,
@@ -168,7 +168,7 @@ impl Actor for GateActor {
         let now = Instant::now();
         serving.step(now, Input::Tick)?;
         // Behind what the first step has frozen anew, which is no draw of its own.
-        serving.draws.policy_set(serving.gate.policy().mode, serving.gate.draw());
+        serving.tell_draws();
         serving.rearm(now);
         Ok(serving)
     }
@@ -242,7 +242,7 @@ impl Serving {
             waiting: HashMap::new(),
             next_reply: 0,
             postponed: VecDeque::new(),
-            setting: setting::Queue::default(),
+            setting: setting::UnderWay::default(),
             notes,
             draws,
             is_fenced: start.is_fenced,
@@ -351,10 +351,7 @@ impl Serving {
                 Effect::Frozen { first, upto } => {
                     self.draws.frozen(first, upto, self.gate.entrants().collect());
                 }
-                Effect::Drawn | Effect::Rejected => {
-                    self.is_anew = true;
-                    self.draws.policy_set(self.gate.policy().mode, self.gate.draw());
-                }
+                Effect::Drawn | Effect::Rejected => self.begin_anew(),
                 Effect::Halt(reason) => halt = Some(Halt::Engine(reason)),
             }
         }
@@ -363,6 +360,16 @@ impl Serving {
             self.cut();
         }
         halt.map_or(Ok(()), Err)
+    }
+
+    /// Another line, or another policy: viewers begin anew.
+    fn begin_anew(&mut self) {
+        self.is_anew = true;
+        self.tell_draws();
+    }
+
+    fn tell_draws(&self) {
+        self.draws.policy_set(self.gate.policy().mode, self.gate.draw());
     }
 
     fn tell_mirror(&mut self, no: OpNo, op: MirrorOp) {
@@ -386,7 +393,7 @@ impl Serving {
             return;
         }
         let bitmaps = tick.counts.iter().map(|count| self.gate.bitmap(count.block())).collect();
-        let (pace, has_ranks) = (self.gate.pace(), self.gate.has_ranks());
+        let (pace, has_ranks) = (self.gate.pace(), self.gate.shows_ranks());
         let line = Line { tick, bitmaps, pace, has_ranks };
         self.board.publish(if is_anew { News::View(line) } else { News::Tick(line) });
     }

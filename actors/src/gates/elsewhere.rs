@@ -1,17 +1,13 @@
 //! Questions to gates that another node owns: they go there, and come back with its answer.
 
-use std::time::Duration;
-
 use engine::Unavailable;
 use tokio::time::{Instant, timeout_at};
 
 use super::ask::{GateAsk, GateForward, GateReply, GateSaid};
 use super::{Gates, Way};
 use crate::door::Route;
+use crate::forward::NEWS;
 use crate::ports::Owner;
-
-/// How long a question waits for news of who owns its shard.
-const NEWS: Duration = Duration::from_millis(500);
 
 impl Gates {
     /// The owner's answer, wherever it is. What is asked of a gate may be asked twice, so that a question whose owner fell
@@ -68,13 +64,11 @@ impl Gates {
     /// Waits a moment for another way than to that owner, or than none.
     async fn other_than(&self, forward: &GateForward, owner: Option<&Owner>) {
         let Some(door) = self.inner.doors.get(usize::from(forward.shard.0)) else { return };
-        let mut route = door.route.subscribe();
         let is_news = |route: &Route| match (route, owner) {
             (Route::Elsewhere { owner: known, .. }, Some(owner)) => known.id != owner.id,
             (Route::Serving { .. } | Route::Elsewhere { .. }, _) => true,
             (Route::Starting | Route::Arriving | Route::Stopped, _) => false,
         };
-        let patience = forward.deadline.min(Instant::now() + NEWS);
-        let _news = timeout_at(patience, route.wait_for(is_news)).await;
+        door.wait_for(is_news, forward.deadline.min(Instant::now() + NEWS)).await;
     }
 }

@@ -123,7 +123,8 @@ impl Gate {
     }
 
     /// Whether ranks mean anything: not before the draw of a presale.
-    pub(super) fn shows_ranks(&self) -> bool {
+    #[must_use]
+    pub fn shows_ranks(&self) -> bool {
         self.policy.mode == Mode::Fifo || self.draw == Draw::Done
     }
 }

@@ -106,12 +106,6 @@ impl Gate {
         self.speed.pace().filter(|_| self.policy.is_open(self.now))
     }
 
-    /// Whether ranks mean anything now: not before the draw of a presale.
-    #[must_use]
-    pub fn has_ranks(&self) -> bool {
-        self.shows_ranks()
-    }
-
     fn waiting(&self, turn: Turn) -> Standing {
         if !self.shows_ranks() {
             return Standing::Waiting { turn, ahead: None, eta: None };

@@ -132,14 +132,8 @@ impl LocalGate {
 
     fn apply(&mut self, batch: &GateBatch, path: Option<&Path>) -> Result<MirrorAnswer, MirrorError> {
         let Some(copy) = &mut self.copy else { return Ok(MirrorAnswer::Gap) };
-        if copy.epoch > batch.epoch {
-            return Ok(MirrorAnswer::Fenced);
-        }
-        if copy.epoch == batch.epoch && copy.op >= batch.op {
-            return Ok(MirrorAnswer::Applied);
-        }
-        if (copy.epoch, copy.op) != (batch.epoch, batch.previous) {
-            return Ok(MirrorAnswer::Gap);
+        if let Some(answer) = super::known((copy.epoch, copy.op), batch.epoch, batch.previous, batch.op) {
+            return Ok(answer);
         }
         if let Some(path) = path {
             let log = match &mut self.log {

@@ -93,18 +93,7 @@ impl GateMirror for RedisMirror {
         if parts.is_empty() {
             parts.push((&[], &[]));
         }
-        for parts in parts.chunks(PARTS_IN_FLIGHT) {
-            for answer in self.link.send(parts.iter().copied().map(part).collect()).await? {
-                match self.answer(answer)? {
-                    2 => {}
-                    1 => return Ok(MirrorAnswer::Applied),
-                    0 => return Ok(MirrorAnswer::Gap),
-                    _ => return Ok(MirrorAnswer::Fenced),
-                }
-            }
-        }
-        // Every part arrived and yet they were never complete: something wiped them on the way.
-        Ok(MirrorAnswer::Gap)
+        self.rebuild_in(parts.into_iter().map(part)).await
     }
 
     async fn take_over(&self, concert: ConcertId, epoch: Epoch, now: Time) -> Result<Snapshot, MirrorError> {

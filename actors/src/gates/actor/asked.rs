@@ -75,19 +75,20 @@ impl Serving {
     }
 
     pub(super) fn answer(&mut self, to: ReplyTo, answer: Answer, durable: bool) {
-        if let Answer::DrawTaken | Answer::DrawRefused(_) = answer {
-            tracing::info!(concert = %self.gate.concert(), ?answer, durable, "the gate was told the order of its draw");
-            return;
-        }
-        if let Answer::PolicySet { .. } | Answer::PolicyRefused(_) = answer {
-            return self.policy_answered(&answer);
-        }
-        // A client that went away misses its answer, and may ask again.
-        let Some((reply, _permit)) = self.waiting.remove(&to) else { return };
-        let _waits = reply.send(match answer {
+        let said = match answer {
             Answer::Standing(standing) => Ok(GateSaid::Standing { standing, durable }),
             Answer::Left(left) => Ok(GateSaid::Left { left, durable }),
-            _ => Err(Unavailable::Overloaded),
-        });
+            Answer::Overloaded => Err(Unavailable::Overloaded),
+            Answer::PolicySet { .. } => return self.policy_answered(None),
+            Answer::PolicyRefused(fault) => return self.policy_answered(Some(fault)),
+            Answer::DrawTaken | Answer::DrawRefused(_) => {
+                let concert = self.gate.concert();
+                tracing::info!(%concert, ?answer, durable, "the gate was told the order of its draw");
+                return;
+            }
+        };
+        // A client that went away misses its answer, and may ask again.
+        let Some((reply, _permit)) = self.waiting.remove(&to) else { return };
+        let _waits = reply.send(said);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use engine::gate::{Answer, Input, Mode, Policy, State};
+use engine::gate::{Input, Mode, Policy, PolicyFault, State};
 use engine::{ConcertId, ReplyTo, Unavailable, UserId};
 use tokio::time::Instant;
 
@@ -36,7 +36,7 @@ pub struct Setting {
 
 /// What is under way.
 #[derive(Default)]
-pub(super) struct Queue {
+pub(super) struct UnderWay {
     /// A policy is being written, or the shard is being told again.
     is_busy: bool,
     begins_draw: bool,
@@ -44,7 +44,7 @@ pub(super) struct Queue {
     asker: Option<Asker>,
 }
 
-impl Queue {
+impl UnderWay {
     /// Whether a policy is on its way that takes ranks from whoever would get one now.
     pub const fn begins_draw(&self) -> bool {
         self.begins_draw
@@ -74,7 +74,8 @@ impl Serving {
         let (ledger, shard, fence, me) =
             (self.ledger.clone(), self.shard.clone(), self.fence, self.me.clone());
         tokio::spawn(async move {
-            let is_fenced = write(ledger.as_ref(), fence, &row, by).await == Written::Fenced;
+            // Only the owner writes, one row at a time: where another row stands, somebody else is the owner.
+            let is_fenced = write(ledger.as_ref(), fence, &row, by).await != Written::Done;
             if !is_fenced {
                 agree(shard, row.concert, policy.state).await;
             }
@@ -100,17 +101,17 @@ impl Serving {
         self.step(now, Input::SetPolicy { policy: row.policy, to })
     }
 
-    pub(super) fn policy_answered(&mut self, answer: &Answer) {
+    /// What the machine said to the row that the ledger has.
+    pub(super) fn policy_answered(&mut self, refused: Option<PolicyFault>) {
         let (asker, row) = (self.setting.asker.take(), self.row);
-        let said = match *answer {
-            Answer::PolicyRefused(fault) => {
+        let said = match refused {
+            Some(fault) => {
                 // Somebody joined while the ledger was written, so that it must not stand there.
                 self.write_row(*self.gate.policy(), UserId(0), None);
                 GateSaid::Refused(fault)
             }
-            _ => {
-                self.is_anew = true;
-                self.draws.policy_set(self.gate.policy().mode, self.gate.draw());
+            None => {
+                self.begin_anew();
                 let Some(row) = row else { return };
                 GateSaid::Set { changed: true, row }
             }
@@ -134,17 +135,10 @@ impl Serving {
     }
 }
 
-/// Until it is known what became of it. The same row again is no harm: where it stands already, that is a conflict
-/// with itself.
+/// Until it is known what became of it: the same row again is no harm.
 async fn write(ledger: &dyn GateLedger, fence: Fence, row: &GateRow, by: UserId) -> Written {
     loop {
         match ledger.set_gate(fence, row, by).await {
-            Ok(Written::Conflict) => match ledger.gate(row.concert).await {
-                Ok(Some(there)) if there == *row => return Written::Done,
-                // Only the owner writes, one row at a time: somebody else is the owner.
-                Ok(_) => return Written::Fenced,
-                Err(error) => tracing::warn!(%error, "how a gate is set cannot be read"),
-            },
             Ok(written) => return written,
             Err(error) => tracing::warn!(%error, concert = %row.concert, "a gate cannot be set yet"),
         }

@@ -106,13 +106,14 @@ pub fn pass_in(pass: &wire::Pass) -> Pass {
 
 fn policy_out(policy: &Policy) -> wire::Policy {
     let Policy { state, mode, per_second, max_active, opens_at } = *policy;
-    let (state, mode) = (state_out(state), mode_out(mode));
+    let (state, mode) = (state.number(), mode.number());
     wire::Policy { state, mode, per_second, max_active, opens_at: opens_at.map(|opening| opening.0) }
 }
 
 fn policy_in(policy: &wire::Policy) -> Result<Policy, Unknown> {
     let wire::Policy { state, mode, per_second, max_active, opens_at } = *policy;
-    let (state, mode) = (state_in(state)?, mode_in(mode)?);
+    let state = State::from_number(state).ok_or(Unknown("a gate's state"))?;
+    let mode = Mode::from_number(mode).ok_or(Unknown("a gate's mode"))?;
     Ok(Policy { state, mode, per_second, max_active, opens_at: opens_at.map(Time) })
 }
 
@@ -136,40 +137,6 @@ fn load_in(load: &wire::Load) -> Load {
     let wire::Load { waiting, passes, admitted, unmirrored } = *load;
     let count = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
     Load { waiting: count(waiting), passes: count(passes), admitted, unmirrored }
-}
-
-const fn state_out(state: State) -> u8 {
-    match state {
-        State::Open => 1,
-        State::Paused => 2,
-        State::Off => 3,
-        State::Closed => 4,
-    }
-}
-
-const fn state_in(number: u8) -> Result<State, Unknown> {
-    Ok(match number {
-        1 => State::Open,
-        2 => State::Paused,
-        3 => State::Off,
-        4 => State::Closed,
-        _ => return Err(Unknown("a gate's state")),
-    })
-}
-
-const fn mode_out(mode: Mode) -> u8 {
-    match mode {
-        Mode::Fifo => 1,
-        Mode::PresaleDraw => 2,
-    }
-}
-
-const fn mode_in(number: u8) -> Result<Mode, Unknown> {
-    Ok(match number {
-        1 => Mode::Fifo,
-        2 => Mode::PresaleDraw,
-        _ => return Err(Unknown("a gate's mode")),
-    })
 }
 
 const fn left_out(left: Left) -> u8 {

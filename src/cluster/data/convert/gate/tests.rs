@@ -124,8 +124,8 @@ fn a_number_that_means_nothing_makes_the_message_none() {
             assert!(read(unknown).is_err(), "{unknown}");
         }
     }
-    check(&STATES, |state| state_out(*state), state_in);
-    check(&MODES, |mode| mode_out(*mode), mode_in);
+    check(&STATES, |state| state.number(), |number| State::from_number(number).ok_or(Unknown("a state")));
+    check(&MODES, |mode| mode.number(), |number| Mode::from_number(number).ok_or(Unknown("a mode")));
     check(&LEFT, |left| left_out(*left), left_in);
     check(&FAULTS, |fault| fault_out(*fault), fault_in);
     let policy = wire::Policy { state: 1, mode: 3, per_second: None, max_active: None, opens_at: None };
