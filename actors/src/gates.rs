@@ -28,7 +28,6 @@ pub(crate) use self::live::LivePasses;
 pub use self::news::{Line, News};
 use crate::clock::LedgerClock;
 use crate::door::{Doors, Route};
-use crate::leases::Lease;
 use crate::observe::Metrics;
 use crate::peers::Peers;
 use crate::ports::Owner;
@@ -105,8 +104,8 @@ impl Gates {
         gates
     }
 
-    /// Asks the gate of a concert, here or at its owner, and waits until `deadline`. A concert whose gate nobody ever
-    /// set has one that is off.
+    /// Asks the gate of a concert, here or at its owner, and waits until `deadline`, or until the one of whoever asked
+    /// before. A concert whose gate nobody ever set has one that is off.
     ///
     /// # Errors
     /// Nobody owns the shard now, the gate is not up yet, or more is on its way than is good. What was asked may still
@@ -120,7 +119,11 @@ impl Gates {
     ) -> Result<GateSaid, Unavailable> {
         let unknown = ask.unknown();
         let forward = GateForward { shard, concert, ask, deadline };
-        timeout_at(deadline, self.answered(forward)).await.unwrap_or(Err(unknown))
+        // What is rarer than a join here is boxed: a join's future is moved several times.
+        match self.way(shard) {
+            Some(Way::Here(epoch)) => self.answered_here(epoch, forward).await,
+            _ => Box::pin(timeout_at(deadline, self.answered(forward))).await.unwrap_or(Err(unknown)),
+        }
     }
 
     /// Listens for a user at a gate, until it is dropped; counts as being there.
@@ -164,22 +167,25 @@ impl Gates {
         }
     }
 
-    /// The answer of the gate on this node; nothing where it is not.
-    async fn answered_here(
-        &self,
-        epoch: Epoch,
-        lease: &Lease,
-        forward: GateForward,
-    ) -> Result<GateSaid, Unavailable> {
+    /// The answer of the gate on this node, at most until the deadline; nothing where it is not.
+    async fn answered_here(&self, epoch: Epoch, forward: GateForward) -> Result<GateSaid, Unavailable> {
+        if forward.ask.is_answered_in_time() {
+            return self.put_here(epoch, forward).await;
+        }
+        let (deadline, unknown) = (forward.deadline, forward.ask.unknown());
+        Box::pin(timeout_at(deadline, self.put_here(epoch, forward))).await.unwrap_or(Err(unknown))
+    }
+
+    async fn put_here(&self, epoch: Epoch, forward: GateForward) -> Result<GateSaid, Unavailable> {
         let GateForward { shard, concert, ask, deadline } = forward;
         let entry = match self.inner.here.find(shard, epoch, concert) {
             Found::Gate(entry) => entry,
             Found::NotYet => return Err(Unavailable::Overloaded),
             // Whoever owns the shard by now may have one.
-            Found::None if !lease.allows(Instant::now()) => return Err(Unavailable::Overloaded),
+            Found::None if !self.is_leased(shard, epoch) => return Err(Unavailable::Overloaded),
             Found::None => match of_none(&ask) {
                 Some(said) => return Ok(said),
-                None => self.made(shard, epoch, concert).await.ok_or(Unavailable::Overloaded)?,
+                None => Box::pin(self.made(shard, epoch, concert)).await.ok_or(Unavailable::Overloaded)?,
             },
         };
         let permit = entry.room.take().ok_or(Unavailable::Overloaded)?;
@@ -194,7 +200,7 @@ impl Gates {
     }
 
     /// The gate of a concert that had none, which is off.
-    async fn made(&self, shard: ShardId, epoch: Epoch, concert: ConcertId) -> Option<Entry> {
+    async fn made(&self, shard: ShardId, epoch: Epoch, concert: ConcertId) -> Option<Arc<Entry>> {
         let (done, made) = oneshot::channel();
         self.inner.wishes.get(usize::from(shard.0))?.send(Wish { concert, done }).ok()?;
         made.await.ok()?;
@@ -207,16 +213,25 @@ impl Gates {
     /// Who serves the shard, if anybody does.
     fn way(&self, shard: ShardId) -> Option<Way> {
         match &*self.inner.doors.get(usize::from(shard.0))?.route.borrow() {
-            Route::Serving { epoch, lease, .. } => Some(Way::Here(*epoch, lease.clone())),
+            Route::Serving { epoch, .. } => Some(Way::Here(*epoch)),
             Route::Elsewhere { owner, .. } => Some(Way::There(owner.clone())),
             Route::Starting | Route::Arriving | Route::Stopped => None,
+        }
+    }
+
+    /// Whether this node may speak for the shard, in that epoch.
+    fn is_leased(&self, shard: ShardId, epoch: Epoch) -> bool {
+        let Some(door) = self.inner.doors.get(usize::from(shard.0)) else { return false };
+        match &*door.route.borrow() {
+            Route::Serving { epoch: now, lease, .. } => *now == epoch && lease.allows(Instant::now()),
+            _ => false,
         }
     }
 }
 
 /// Where a gate is.
 enum Way {
-    Here(Epoch, Lease),
+    Here(Epoch),
     There(Arc<Owner>),
 }
 

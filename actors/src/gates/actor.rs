@@ -1,7 +1,7 @@
 //! A gate's actor: receive → step → perform the effects, with no `.await` in between. It decides nothing about who may
 //! enter.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -27,10 +27,12 @@ use crate::observe::GateGauges;
 use crate::permits::Permit;
 use crate::wake::Wake;
 
+use self::replies::Replies;
 use self::setting::Setting;
 
 mod asked;
 mod notes;
+mod replies;
 mod setting;
 
 pub use self::setting::{TellShard, agree};
@@ -143,8 +145,7 @@ pub struct Serving {
     /// Why nothing is copied.
     away: Option<String>,
     effects: Effects,
-    waiting: HashMap<ReplyTo, (Reply, Permit)>,
-    next_reply: u64,
+    replies: Replies,
     wake: Wake,
     /// What came while the lease had run out, and changes who is inside.
     postponed: VecDeque<Message>,
@@ -239,8 +240,7 @@ impl Serving {
             newest: OpNo(0),
             away,
             effects: Effects::new(),
-            waiting: HashMap::new(),
-            next_reply: 0,
+            replies: Replies::default(),
             postponed: VecDeque::new(),
             setting: setting::UnderWay::default(),
             notes,
@@ -260,6 +260,7 @@ impl Serving {
             Message::Asks => self.ask_inbox(now)?,
             Message::Tick => {
                 self.wake.fired();
+                self.replies.expire(now);
                 if self.lease.allows(now) {
                     self.catch_up(now)?;
                     self.step(now, Input::Tick)?;
@@ -401,7 +402,12 @@ impl Serving {
     /// Asks for the next tick and shows the scrape where the gate stands.
     fn rearm(&mut self, now: Instant) {
         self.gauges.show(self.gate.load());
-        let due = if self.postponed.is_empty() { self.gate.next_wake() } else { Some(self.gate.now()) };
+        let due = if self.postponed.is_empty() {
+            let overdue = self.replies.next_deadline().map(|deadline| self.clock.at(deadline));
+            self.gate.next_wake().into_iter().chain(overdue).min()
+        } else {
+            Some(self.gate.now())
+        };
         let Some(due) = due.filter(|due| self.wake.is_needed(*due)) else { return };
         let wait = due.since(self.clock.at(now)).0.max(0);
         let mut at = now + Duration::from_micros(wait.unsigned_abs());

@@ -32,6 +32,18 @@ pub enum GateAsk {
 }
 
 impl GateAsk {
+    /// Whether a gate that is up answers it at once, or when the mirror has it, and looks at the deadline itself: a timer
+    /// for each join would cost more than the gate does.
+    pub(super) const fn is_answered_in_time(&self) -> bool {
+        match self {
+            Self::Join(_) | Self::Status(_) | Self::Leave(_) | Self::Heartbeats(_) | Self::Beacon { .. } => {
+                true
+            }
+            // The ledger has a word in it, or there may be no gate yet.
+            Self::Set { .. } | Self::Info => false,
+        }
+    }
+
     /// What is said where nobody knows what became of it.
     pub(super) const fn unknown(&self) -> Unavailable {
         match self {

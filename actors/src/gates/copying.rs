@@ -3,7 +3,9 @@
 //! What has gathered while the last batch was on its way goes as the next. Whatever goes wrong is mended in one way: the
 //! gate hands over everything it has, and the copy is replaced. While the mirror is away the gate is told so, and goes on.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use engine::gate::{MirrorOp, Snapshot};
@@ -100,6 +102,13 @@ impl Copying {
             if received == Ok(0) {
                 return Err(Ended);
             }
+            // A call costs as much as some ten changes: those that are about to come go with it.
+            behind_others().await;
+            while gathered.len() < TOGETHER
+                && let Ok(change) = changes.try_recv()
+            {
+                gathered.push(change);
+            }
             for piece in cut(at, gathered.drain(..)) {
                 let (to, answer) = match piece {
                     Piece::Changes(to, ops) => (to, self.apply(at, to, ops).await),
@@ -174,8 +183,14 @@ impl Copying {
     async fn apply(&self, at: OpNo, to: OpNo, changes: Vec<MirrorOp>) -> Result<MirrorAnswer, MirrorError> {
         let Self { concert, epoch, .. } = *self;
         let batch = GateBatch { concert, epoch, previous: at.0, op: to.0, now: self.clock.now(), changes };
-        let answer = timeout(ANSWER, self.port.apply(&batch)).await;
-        answer.unwrap_or_else(|_| Err(MirrorError("it does not answer".to_owned())))
+        let port = self.port.clone();
+        // A task of its own: one that is kept by its disk, or panics, is no reason to be silent.
+        let applied = tokio::spawn(async move { port.apply(&batch).await });
+        match timeout(ANSWER, applied).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(broken)) => Err(MirrorError(broken.to_string())),
+            Err(_) => Err(MirrorError("it does not answer".to_owned())),
+        }
     }
 
     async fn rebuild(&self, to: OpNo, snapshot: &Snapshot) -> Result<MirrorAnswer, MirrorError> {
@@ -192,6 +207,22 @@ impl Copying {
     fn say(&self, heard: Heard) -> Result<(), Ended> {
         self.actor.send_message(Message::Copied(heard)).map_err(|_| Ended)
     }
+}
+
+/// Lets whatever is ready on this worker run first. The gate has woken this task to run next, before the connections whose
+/// questions have arrived.
+async fn behind_others() {
+    let mut is_behind = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut is_behind, true) {
+            return Poll::Ready(());
+        }
+        // Whoever wakes itself goes to the end of the queue. `yield_now` waits until the queue has been empty, which makes it
+        // wait for whoever comes after it as well.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 impl Change {

@@ -1,7 +1,7 @@
 //! Questions to gates that another node owns: they go there, and come back with its answer.
 
 use engine::Unavailable;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::ask::{GateAsk, GateForward, GateReply, GateSaid};
 use super::{Gates, Way};
@@ -15,7 +15,7 @@ impl Gates {
     pub(super) async fn answered(&self, forward: GateForward) -> Result<GateSaid, Unavailable> {
         loop {
             let owner = match self.way(forward.shard) {
-                Some(Way::Here(epoch, lease)) => return self.answered_here(epoch, &lease, forward).await,
+                Some(Way::Here(epoch)) => return self.answered_here(epoch, forward).await,
                 Some(Way::There(owner)) => owner,
                 None => {
                     self.other_than(&forward, None).await;
@@ -43,13 +43,10 @@ impl Gates {
     /// Decides for another node what it forwards; `say` hears the answer.
     pub fn decide_for(&self, forward: GateForward, say: impl FnOnce(GateReply) + Send + 'static) {
         match self.way(forward.shard) {
-            Some(Way::Here(epoch, lease)) => {
+            Some(Way::Here(epoch)) => {
                 let gates = self.clone();
                 tokio::spawn(async move {
-                    let deadline = forward.deadline;
-                    let unknown = forward.ask.unknown();
-                    let said = timeout_at(deadline, gates.answered_here(epoch, &lease, forward)).await;
-                    say(GateReply::Said(said.unwrap_or(Err(unknown))));
+                    say(GateReply::Said(gates.answered_here(epoch, forward).await));
                 });
             }
             Some(Way::There(owner)) => {

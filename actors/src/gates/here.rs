@@ -1,6 +1,6 @@
 //! The gates that are here, for whoever asks.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use engine::{ConcertId, Epoch, ShardId};
@@ -20,13 +20,12 @@ pub(super) struct Here {
 
 #[derive(Default)]
 struct Known {
-    gates: HashMap<ConcertId, Entry>,
+    gates: BTreeMap<ConcertId, Arc<Entry>>,
     /// The shards whose gates are all here, in which epoch: a concert without one has none.
-    whole: HashMap<ShardId, Epoch>,
+    whole: BTreeMap<ShardId, Epoch>,
 }
 
 /// The way into one.
-#[derive(Clone)]
 pub(super) struct Entry {
     pub epoch: Epoch,
     pub actor: ActorRef<Message>,
@@ -36,7 +35,7 @@ pub(super) struct Entry {
 
 /// What there is of a concert's gate.
 pub(super) enum Found {
-    Gate(Entry),
+    Gate(Arc<Entry>),
     /// It is off, or nobody ever set it.
     None,
     /// Nobody knows: the gates of the shard are being restored.
@@ -54,7 +53,7 @@ impl Here {
     }
 
     /// Whatever epoch it serves in.
-    pub fn any(&self, concert: ConcertId) -> Option<Entry> {
+    pub fn any(&self, concert: ConcertId) -> Option<Arc<Entry>> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).gates.get(&concert).cloned()
     }
 
@@ -63,7 +62,7 @@ impl Here {
     }
 
     pub fn open(&self, concert: ConcertId, entry: Entry) {
-        self.change(|known| known.gates.insert(concert, entry));
+        self.change(|known| known.gates.insert(concert, Arc::new(entry)));
         self.opened.send_modify(|opened| *opened += 1);
     }
 

@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::actor::{GateActor, Message, Start, TellShard, agree};
+use super::actor::{Asked, GateActor, Message, Start, TellShard, agree};
 use super::draws::BeaconChain;
 use super::here::{Entry, Here};
 use super::hub::{Board, Hub};
@@ -282,7 +282,7 @@ impl Keeping<'_> {
             tracing::error!(%concert, %error, "a gate did not start");
             NotStarted(concert)
         })?;
-        self.ends.spawn(end_of(concert, ended, is_fenced));
+        self.ends.spawn(end_of(concert, ended, inbox.clone(), is_fenced));
         self.gates.insert(concert, (gate.clone(), board));
         // A gate that has started has sent them.
         if let Ok(passes) = passes.try_recv() {
@@ -340,9 +340,16 @@ async fn over(route: &mut watch::Receiver<Route>, epoch: Epoch) {
     drop(route.wait_for(is_over).await);
 }
 
-async fn end_of(concert: ConcertId, ended: JoinHandle<()>, is_fenced: Arc<AtomicBool>) -> (ConcertId, bool) {
+async fn end_of(
+    concert: ConcertId,
+    ended: JoinHandle<()>,
+    inbox: Arc<Inbox<Asked>>,
+    is_fenced: Arc<AtomicBool>,
+) -> (ConcertId, bool) {
     // However it ended.
     let _ended = ended.await;
+    // Whatever the keeper waits for: nobody looks at a deadline here any more. Who comes later finds the door shut.
+    inbox.clear();
     (concert, is_fenced.load(Ordering::Acquire))
 }
 

@@ -115,13 +115,15 @@ impl GateLedger for GateTables {
     }
 }
 
-/// A mirror that can be away, or forget.
+/// A mirror that can be away or silent, or forget.
 #[derive(Default)]
 pub struct TestGateMirror {
     copies: Mutex<BTreeMap<ConcertId, Copy>>,
     pub is_away: AtomicBool,
     /// How long a line takes to be read.
     pub reads_in: Mutex<Duration>,
+    /// How long a batch takes to be answered.
+    pub answers_in: Mutex<Duration>,
 }
 
 #[derive(Default)]
@@ -133,6 +135,11 @@ struct Copy {
 impl TestGateMirror {
     pub fn kept(&self, concert: ConcertId) -> Snapshot {
         self.copies.lock().unwrap().get(&concert).map(|copy| copy.kept.clone()).unwrap_or_default()
+    }
+
+    /// Somebody else owns the copy.
+    pub fn fence(&self, concert: ConcertId) {
+        self.copies.lock().unwrap().get_mut(&concert).expect("a copy").at.0 = Epoch(1 << 60);
     }
 
     pub fn wipe(&self) {
@@ -148,6 +155,8 @@ impl TestGateMirror {
 impl GateMirror for TestGateMirror {
     async fn apply(&self, batch: &GateBatch) -> Result<MirrorAnswer, MirrorError> {
         self.is_there()?;
+        let answers_in = *self.answers_in.lock().unwrap();
+        tokio::time::sleep(answers_in).await;
         let mut copies = self.copies.lock().unwrap();
         let Some(copy) = copies.get_mut(&batch.concert) else { return Ok(MirrorAnswer::Gap) };
         if copy.at.0 > batch.epoch {

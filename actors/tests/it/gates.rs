@@ -248,6 +248,28 @@ async fn without_a_mirror_the_gate_goes_on_and_says_so() {
     assert_eq!(kept.waiting.len() + kept.passes.len(), 3);
 }
 
+/// Who has less patience than it takes to give the mirror up hears at its deadline that nobody knows, and may be in line.
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_silent_mirror_beyond_their_deadline() {
+    let (world, node) = World::selling(4).await;
+    let handle = &node.handle;
+    set(handle, Policy { state: State::Paused, ..open(1, None) }).await;
+    *world.gate_mirror.answers_in.lock().unwrap() = Duration::from_secs(3_600);
+    let begun = Instant::now();
+    let join = async |user, patience| {
+        let deadline = begun + patience;
+        let said = handle.gates().ask(SHARD, CONCERT, GateAsk::Join(UserId(user)), deadline).await;
+        (said, begun.elapsed())
+    };
+    let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+    let ((hasty, after), (patient, later)) = tokio::join!(join(1, second), join(2, minute));
+    assert_eq!(hasty, Err(Unavailable::Overloaded));
+    assert!((second..second * 5 / 4).contains(&after), "{after:?}");
+    assert!(matches!(patient, Ok(GateSaid::Standing { durable: false, .. })), "{patient:?}");
+    assert!((second..second * 5).contains(&later), "{later:?}");
+    assert_eq!((ahead(handle, 1).await, ahead(handle, 2).await), (Some(0), Some(1)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_gate_that_is_fenced_or_dies_comes_back_with_its_shard() {
     let (world, node) = World::selling(4).await;
@@ -270,6 +292,25 @@ async fn a_gate_that_is_fenced_or_dies_comes_back_with_its_shard() {
     assert!(node.epoch(0).unwrap() > epoch);
     assert_eq!(ahead(handle, 2).await, Some(0));
     drop(world);
+}
+
+/// Its keeper waits to hear who has the shard, and is not looking.
+#[tokio::test(start_paused = true)]
+async fn a_dead_gate_keeps_nobody_beyond_their_deadline() {
+    let (world, node) = World::selling(4).await;
+    let gates = node.handle.gates();
+    let (other, begun) = (ConcertId(9), Instant::now());
+    set(&node.handle, open(1, None)).await;
+    let ask = GateAsk::Set { policy: open(1, None), by: UserId(7) };
+    gates.ask(SHARD, other, ask, begun + Duration::from_secs(5)).await.unwrap();
+    world.gate_mirror.fence(other);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let (asked, second) = (Instant::now(), Duration::from_secs(1));
+    gates.crash(CONCERT);
+    let said = gates.ask(SHARD, CONCERT, GateAsk::Join(UserId(1)), asked + second).await;
+    assert_eq!(said, Err(Unavailable::Overloaded));
+    assert!(asked.elapsed() <= second, "{:?}", asked.elapsed());
+    assert_eq!(node.epoch(0).map(|epoch| epoch > 1), Some(false), "its keeper still waits");
 }
 
 /// Nothing is set, and nobody says that nothing will be.

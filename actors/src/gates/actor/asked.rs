@@ -26,7 +26,7 @@ impl Serving {
             return Ok(());
         }
         self.catch_up(now)?;
-        let Asked { ask, reply, permit, .. } = asked;
+        let Asked { ask, deadline, reply, permit } = asked;
         match ask {
             // It would have to be told a rank that the draw takes away.
             GateAsk::Join(_) if self.setting.begins_draw() => {
@@ -34,15 +34,15 @@ impl Serving {
                 Ok(())
             }
             GateAsk::Join(user) => {
-                let to = self.wait(reply, permit);
+                let to = self.replies.insert(deadline, reply, permit);
                 self.step(now, Input::Join { user, to })
             }
             GateAsk::Status(user) => {
-                let to = self.wait(reply, permit);
+                let to = self.replies.insert(deadline, reply, permit);
                 self.step(now, Input::Status { user, to })
             }
             GateAsk::Leave(user) => {
-                let to = self.wait(reply, permit);
+                let to = self.replies.insert(deadline, reply, permit);
                 self.step(now, Input::Leave { user, to })
             }
             GateAsk::Heartbeats(users) => {
@@ -67,13 +67,6 @@ impl Serving {
         }
     }
 
-    pub(super) fn wait(&mut self, reply: super::Reply, permit: crate::permits::Permit) -> ReplyTo {
-        self.next_reply += 1;
-        let to = ReplyTo(self.next_reply);
-        self.waiting.insert(to, (reply, permit));
-        to
-    }
-
     pub(super) fn answer(&mut self, to: ReplyTo, answer: Answer, durable: bool) {
         let said = match answer {
             Answer::Standing(standing) => Ok(GateSaid::Standing { standing, durable }),
@@ -87,8 +80,6 @@ impl Serving {
                 return;
             }
         };
-        // A client that went away misses its answer, and may ask again.
-        let Some((reply, _permit)) = self.waiting.remove(&to) else { return };
-        let _waits = reply.send(said);
+        self.replies.answer(to, said);
     }
 }
