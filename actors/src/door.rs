@@ -80,6 +80,11 @@ impl Door {
         }
     }
 
+    /// Whether it is served here.
+    pub fn is_serving(&self) -> bool {
+        matches!(*self.route.borrow(), Route::Serving { .. })
+    }
+
     /// Whom to ask instead.
     pub fn elsewhere(&self) -> Option<(Epoch, Arc<Owner>)> {
         match &*self.route.borrow() {

@@ -133,9 +133,11 @@ impl Handle {
     /// answered from the ledger row.
     pub async fn ask(&self, shard: ShardId, ask: Ask, deadline: Instant) -> Answer {
         let Some(door) = self.door(shard) else { return Answer::unavailable(Unavailable::Overloaded) };
+        // A click is decided here, nearly always, and its future is moved several times: what is rarer is boxed.
         match reservation_of(&ask.command) {
-            None => self.decided(shard, door, ask, deadline).await,
-            Some(id) => self.transition(shard, door, id, ask, deadline).await,
+            None if door.is_serving() => self.decided_here(door, ask, deadline).await,
+            None => Box::pin(self.decided(shard, door, ask, deadline)).await,
+            Some(id) => Box::pin(self.transition(shard, door, id, ask, deadline)).await,
         }
     }
 
@@ -332,7 +334,7 @@ impl Handle {
         let op = Op::of(&ask.command);
         let answer = if ask.command.reaches_ledger() {
             let patience = deadline.min(Instant::now() + self.inner.ledger_ack_timeout);
-            door.ledger_command(ask, deadline, patience).await
+            Box::pin(door.ledger_command(ask, deadline, patience)).await
         } else {
             door.click(ask, deadline).await
         };

@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -77,7 +77,7 @@ where
         let called = catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
         Box::pin(async move {
             Ok(match called {
-                Ok(future) => around.leave(visit, future).await,
+                Ok(future) => around.leave(visit, pin!(future)).await,
                 Err(panic) => around.0.finish(panicked(&panic), &visit),
             })
         })
@@ -106,19 +106,18 @@ impl Around {
         Visit { started, id, method: request.method().clone(), route, thing }
     }
 
-    /// Drives the handler and completes its answer.
+    /// Drives the handler and completes its answer. It stays where it is: to move a handler costs what it weighs.
     pub async fn leave(
         &self,
         visit: Visit,
-        handled: impl Future<Output = Result<Response, Infallible>>,
+        handled: Pin<&mut impl Future<Output = Result<Response, Infallible>>>,
     ) -> Response {
         self.0.finish(caught(handled).await, &visit)
     }
 }
 
 /// Drives the handler. A panic in it is a bug of ours and ends this request, not the connection.
-async fn caught<F: Future<Output = Result<Response, Infallible>>>(future: F) -> Response {
-    let mut future = std::pin::pin!(future);
+async fn caught(mut future: Pin<&mut impl Future<Output = Result<Response, Infallible>>>) -> Response {
     let polled =
         std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
             Ok(Poll::Pending) => Poll::Pending,

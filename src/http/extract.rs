@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use axum::body::{Bytes, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
-use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, Uri};
 use engine::ids::PUBLIC_ID_MAX;
 use engine::{ConcertId, ReservationId};
 use http_body_util::BodyExt as _;
@@ -157,13 +157,23 @@ pub fn reservation_id(text: &str, pointer: &str) -> Result<ReservationId, Proble
 /// The query string, all of it: an unknown parameter is an error, not a silence.
 pub struct Query<T>(pub T);
 
+impl<T: DeserializeOwned> Query<T> {
+    /// Reads the query of this URI.
+    ///
+    /// # Errors
+    /// `MALFORMED`.
+    pub fn read(uri: &Uri) -> Result<Self, Problem> {
+        axum::extract::Query::try_from_uri(uri)
+            .map(|axum::extract::Query(query)| Self(query))
+            .map_err(|rejection| Problem::malformed("/query", root_cause(&rejection)))
+    }
+}
+
 impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Query<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        axum::extract::Query::try_from_uri(&parts.uri)
-            .map(|axum::extract::Query(query)| Self(query))
-            .map_err(|rejection| Problem::malformed("/query", root_cause(&rejection)))
+        Self::read(&parts.uri)
     }
 }
 

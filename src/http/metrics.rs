@@ -22,8 +22,8 @@ const BUCKETS: [f64; 14] =
     [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10.0];
 
 /// The statuses that the API answers with; whatever else there is counts as the last.
-const STATUSES: [u16; 18] =
-    [101, 200, 201, 204, 303, 304, 307, 400, 401, 403, 404, 405, 409, 413, 422, 500, 503, 0];
+const STATUSES: [u16; 19] =
+    [101, 200, 201, 204, 303, 304, 307, 400, 401, 403, 404, 405, 409, 413, 422, 429, 500, 503, 0];
 
 /// The methods that routes know; whatever else there is counts as the last.
 const METHODS: [&str; 6] = ["GET", "POST", "PUT", "DELETE", "HEAD", "OTHER"];

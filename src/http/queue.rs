@@ -81,12 +81,22 @@ pub(super) async fn join(
     State(shared): State<Arc<Shared>>,
     identity: Identity,
     client: ClientAddress,
-    Json(JoinRequest { concert_id }): Json<JoinRequest>,
+    Json(wanted): Json<JoinRequest>,
 ) -> Result<Response, Problem> {
-    let concert = concert_id_of(concert_id, "/concertId")?;
+    answer_join(&shared, &identity, client, &wanted).await
+}
+
+/// The handler behind the extractors; the express lane of [`super::site`] comes in here.
+pub(super) async fn answer_join(
+    shared: &Shared,
+    identity: &Identity,
+    client: ClientAddress,
+    wanted: &JoinRequest,
+) -> Result<Response, Problem> {
+    let concert = concert_id_of(wanted.concert_id, "/concertId")?;
     let at = shared.at_gate(concert, identity.user)?;
     shared.edge.budget.admit(client, at.user)?;
-    shared.standing(at, GateAsk::Join(at.user)).await.map(|view| view.respond(&shared))
+    shared.standing(at, GateAsk::Join(at.user)).await.map(|view| view.respond(shared))
 }
 
 /// How it stands with me. Whoever asks at least every `gate.grace` counts as being there.
@@ -106,8 +116,17 @@ pub(super) async fn status(
     identity: Identity,
     Query(query): Query<QueueQuery>,
 ) -> Result<Response, Problem> {
+    answer_status(&shared, &identity, &query).await
+}
+
+/// The handler behind the extractors; the express lane of [`super::site`] comes in here.
+pub(super) async fn answer_status(
+    shared: &Shared,
+    identity: &Identity,
+    query: &QueueQuery,
+) -> Result<Response, Problem> {
     let at = shared.at_gate(query.concert()?, identity.user)?;
-    shared.standing(at, GateAsk::Status(at.user)).await.map(|view| view.respond(&shared))
+    shared.standing(at, GateAsk::Status(at.user)).await.map(|view| view.respond(shared))
 }
 
 /// Out of the line, or out of the sale: the turn is gone, and a pass is given back at once.

@@ -97,7 +97,7 @@ impl Open {
             place: Some(place),
             is_bounded: false,
         });
-        let service = Counted { service: site.clone(), peer, progress: progress.clone() };
+        let service = Counted { site: site.clone(), peer, progress: progress.clone() };
         let (builder, watched) = (builder.clone(), progress.clone());
         let task = self.tasks.spawn(async move {
             let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
