@@ -15,6 +15,7 @@ use engine::{Epoch, MirrorOp, OptionId, SeatNo, SoftLock, Time};
 
 mod gate;
 mod log;
+mod pen;
 
 /// Soft locks by option and gates by concert, each copy standing at its own (epoch, op).
 #[derive(Debug, Default)]

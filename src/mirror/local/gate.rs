@@ -1,8 +1,6 @@
 //! The copies of gates in the process, and in files beside the ledger.
 //!
-//! With files, whatever touches one is done on a thread for blocking work. A batch is a few kilobytes for the kernel's
-//! cache, which takes microseconds; but a disk that is slow or full of other writes makes `write` wait for as long as it
-//! likes, and the runtime's threads must not wait with it. The hop costs some ten microseconds a batch, whatever its size.
+//! With files, whatever touches one is done on a thread for blocking work, but for what [`Pen`] allows: to append.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,11 +16,13 @@ use tokio::task::spawn_blocking;
 
 use super::LocalMirror;
 use super::log::Log;
+use super::pen::Pen;
 
 #[derive(Debug, Default)]
 pub(super) struct Gates {
     /// `None`: in memory only.
     dir: Option<PathBuf>,
+    pen: Pen,
     gates: DashMap<ConcertId, Arc<Mutex<LocalGate>>>,
 }
 
@@ -143,6 +143,16 @@ impl LocalGate {
                     none.insert(made.map_err(|error| wrong(path, &error))?)
                 }
             };
+            if log.is_long() {
+                match Log::create(path, batch.concert, copy) {
+                    Ok(fresh) => *log = fresh,
+                    // Nothing is lost: the old one goes on.
+                    Err(error) => {
+                        log.grow();
+                        tracing::warn!(path = %path.display(), %error, "a gate's file could not be folded");
+                    }
+                }
+            }
             if let Err(error) = log.append(batch) {
                 if log.cut().is_err() {
                     self.log = None;
@@ -152,19 +162,12 @@ impl LocalGate {
         }
         batch.changes.iter().for_each(|change| copy.change(change));
         copy.op = batch.op;
-        if let (Some(path), Some(log)) = (path, &mut self.log)
-            && log.is_long()
-        {
-            match Log::create(path, batch.concert, copy) {
-                Ok(fresh) => *log = fresh,
-                // The batch is in the old one.
-                Err(error) => {
-                    log.grow();
-                    tracing::warn!(path = %path.display(), %error, "a gate's file could not be folded");
-                }
-            }
-        }
         Ok(MirrorAnswer::Applied)
+    }
+
+    /// Whether the next batch is one short write.
+    fn only_appends(&self) -> bool {
+        self.looked && self.log.as_ref().is_some_and(|log| !log.is_long())
     }
 
     fn rebuild(
@@ -209,9 +212,25 @@ fn wrong(path: &Path, error: &dyn std::fmt::Display) -> MirrorError {
     MirrorError(format!("{}: {error}", path.display()))
 }
 
+fn path_in(dir: &Path, concert: ConcertId) -> PathBuf {
+    dir.join(format!("{concert}.log"))
+}
+
 impl Gates {
     pub fn in_dir(dir: PathBuf) -> Self {
-        Self { dir: Some(dir), gates: DashMap::default() }
+        Self { dir: Some(dir), ..Self::default() }
+    }
+
+    /// Appends a batch at once, if that is allowed and all there is to do.
+    fn append_now(&self, batch: &GateBatch) -> Option<Result<MirrorAnswer, MirrorError>> {
+        let dir = self.dir.as_ref()?;
+        let gate = self.gates.get(&batch.concert)?.clone();
+        // Whoever has it may be waiting for the disk.
+        let mut gate = gate.try_lock().ok().filter(|gate| gate.only_appends())?;
+        let writing = self.pen.take()?;
+        let applied = gate.apply(batch, Some(&path_in(dir, batch.concert)));
+        writing.end();
+        Some(applied)
     }
 
     /// Does something with a gate's copy, and with its file where there are files.
@@ -224,7 +243,7 @@ impl Gates {
         let Some(dir) = &self.dir else {
             return work(&mut gate.lock().unwrap_or_else(PoisonError::into_inner), None);
         };
-        let path = dir.join(format!("{concert}.log"));
+        let path = path_in(dir, concert);
         let done = spawn_blocking(move || {
             let mut gate = gate.lock().unwrap_or_else(PoisonError::into_inner);
             gate.look(&path, concert)?;
@@ -237,6 +256,9 @@ impl Gates {
 #[async_trait]
 impl GateMirror for LocalMirror {
     async fn apply(&self, batch: &GateBatch) -> Result<MirrorAnswer, MirrorError> {
+        if let Some(applied) = self.gates.append_now(batch) {
+            return applied;
+        }
         let batch = batch.clone();
         self.gates.with(batch.concert, move |gate, path| gate.apply(&batch, path)).await
     }
@@ -259,5 +281,45 @@ impl GateMirror for LocalMirror {
 
     async fn ping(&self) -> Result<(), MirrorError> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const CONCERT: ConcertId = ConcertId(7);
+
+    fn batch(op: u64, joins: u32) -> GateBatch {
+        let join = |turn| MirrorOp::Join { user: UserId(u64::from(turn) + 1), turn: Turn(turn) };
+        let changes = (0..joins).map(join).collect();
+        GateBatch { concert: CONCERT, epoch: Epoch(1), previous: op - 1, op, now: Time(0), changes }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn only_what_is_one_short_write_is_written_at_once() {
+        let dir = TempDir::new().unwrap();
+        let mirror = LocalMirror::in_dir(dir.path().join("gates"));
+        let at_once = |batch| mirror.gates.append_now(&batch).map(Result::unwrap);
+        let some_time = async |batch| GateMirror::apply(&mirror, &batch).await.unwrap();
+        assert_eq!(at_once(batch(1, 1)), None, "nobody has looked for a file");
+        mirror.take_over(CONCERT, Epoch(1), Time(0)).await.unwrap();
+        assert_eq!(at_once(batch(1, 1)), None, "there is none yet");
+        assert_eq!(some_time(batch(1, 1)).await, MirrorAnswer::Applied);
+        let mut op = 2;
+        while at_once(batch(op, 400)).is_some() {
+            op += 1;
+            // A write that took long gives everybody a rest.
+            mirror.gates.pen.forgive();
+        }
+        assert!((50..1_000).contains(&op), "{op} batches make a file long");
+        assert_eq!(some_time(batch(op, 1)).await, MirrorAnswer::Applied);
+        mirror.gates.pen.forgive();
+        assert_eq!(at_once(batch(op + 1, 1)), Some(MirrorAnswer::Applied), "it was folded");
+        let gate = mirror.gates.gates.get(&CONCERT).unwrap().clone();
+        let _kept = gate.lock().unwrap();
+        assert_eq!(at_once(batch(op + 2, 1)), None, "somebody has it");
     }
 }

@@ -23,9 +23,10 @@ local function pairs_of(count)
   return first, second
 end
 -- Lua hands over some thousand values at once. An even number, for pairs.
-local function in_parts(values, call)
-  for i = 1, #values, 2000 do call(unpack(values, i, math.min(i + 1999, #values))) end
+local function in_parts_of(values, from, to, call)
+  for i = from, to, 2000 do call(unpack(values, i, math.min(i + 1999, to))) end
 end
+local function in_parts(values, call) in_parts_of(values, 1, #values, call) end
 local function read(values, call)
   local found = {}
   in_parts(values, function(...)
@@ -41,11 +42,9 @@ for i, user in ipairs(users) do
   if turns[i] == '' or tonumber(scores[i]) == tonumber(turns[i]) then gone[#gone + 1] = user end
 end
 in_parts(gone, function(...) redis.call('ZREM', KEYS[2], ...) end)
-local joins = {}
-for i = 1, 2 * tonumber(ARGV[9]) do
-  joins[i], at = ARGV[at], at + 1
-end
-in_parts(joins, function(...) redis.call('ZADD', KEYS[2], ...) end)
+local after = at + 2 * tonumber(ARGV[9])
+in_parts_of(ARGV, at, after - 1, function(...) redis.call('ZADD', KEYS[2], ...) end)
+at = after
 
 local passes
 users, passes = pairs_of(ARGV[10])
@@ -61,7 +60,8 @@ for i, user in ipairs(users) do
 end
 in_parts(ended, function(...) redis.call('ZREM', KEYS[3], ...) end)
 in_parts(unlinked, function(...) redis.call('UNLINK', ...) end)
-redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', ARGV[4])
+-- Whoever enters makes room for themselves.
+if tonumber(ARGV[11]) > 0 then redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', ARGV[4]) end
 local admitted = {}
 for i = 1, 2 * tonumber(ARGV[11]), 2 do
   redis.call('SET', prefix .. ARGV[at], ARGV[at + 3], 'PX', ARGV[at + 2])
@@ -70,7 +70,11 @@ for i = 1, 2 * tonumber(ARGV[11]), 2 do
 end
 in_parts(admitted, function(...) redis.call('ZADD', KEYS[3], ...) end)
 
-if tonumber(ARGV[6]) > (tonumber(stored[4]) or 0) then redis.call('HSET', KEYS[1], 'next', ARGV[6]) end
-if ARGV[7] ~= '' then redis.call('HSET', KEYS[1], 'draw', ARGV[7]) end
-redis.call('HSET', KEYS[1], 'op', ARGV[3])
+local stands = {'op', ARGV[3]}
+if tonumber(ARGV[6]) > (tonumber(stored[4]) or 0) then stands[3], stands[4] = 'next', ARGV[6] end
+if ARGV[7] ~= '' then
+  local n = #stands
+  stands[n + 1], stands[n + 2] = 'draw', ARGV[7]
+end
+redis.call('HSET', KEYS[1], unpack(stands))
 return 1

@@ -119,6 +119,17 @@ async fn gates_in_files_conform() {
     suite::run(&in_dir(&dir)).await;
 }
 
+/// Where a runtime has several threads, most batches are written by the one that has them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gates_in_files_that_are_written_at_once_conform() {
+    let dir = TempDir::new().unwrap();
+    suite::run(&in_dir(&dir)).await;
+    for seed in 0..20 {
+        let dir = TempDir::new().unwrap();
+        walk::run(|| in_dir(&dir), seed).await;
+    }
+}
+
 #[tokio::test]
 async fn gates_in_redis_conform() {
     let redis = Redis::start();

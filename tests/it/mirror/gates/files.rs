@@ -136,7 +136,7 @@ async fn damage_is_an_error_until_somebody_takes_the_file_away() {
     assert!(error.contains("it is of concert 7"), "{error}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn long_files_are_folded() {
     let dir = TempDir::new().unwrap();
     let (copy, path) = (open(&dir), file(&dir));
