@@ -10,6 +10,7 @@ pub mod config;
 pub mod http;
 pub mod ledger;
 mod listener;
+mod lock;
 pub mod mirror;
 pub mod pass;
 pub mod redis_url;

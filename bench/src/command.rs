@@ -12,6 +12,7 @@ use crate::args::{Common, MixedArgs, RushArgs, Task, ToggleArgs};
 use crate::audit::{self, Expected};
 use crate::limits;
 use crate::live::Live;
+use crate::lock::lock;
 use crate::null;
 use crate::report::model::{self, Headline, Report, Run, Scenario, Verdict};
 use crate::report::{self, numbers};
@@ -304,8 +305,7 @@ async fn mixed(args: &MixedArgs) -> anyhow::Result<Outcome> {
         let mixed = Arc::new(Mixed { at: at.clone(), via: common.via, seed, patience, users, sales });
         let live = Live::new(&title("mixed", &at, repetition, common.repeat));
         let mut measured = measure(&Plan { seed, ..plan.clone() }, mixed.clone(), &live).await?;
-        let sales =
-            std::mem::take(&mut *mixed.sales.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        let sales = std::mem::take(&mut *lock(&mixed.sales));
         // Without an answer a payment may have been taken.
         let stopped = measured.interrupted || !measured.recorder.failures.is_empty();
         let expected = Expected { confirmed_before, sold_out: false, stopped };

@@ -18,6 +18,7 @@ mod args;
 mod command;
 mod frames;
 mod limits;
+mod lock;
 mod target;
 mod wire;
 

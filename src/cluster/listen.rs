@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::io::{self, Cursor};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
@@ -28,6 +28,7 @@ use super::link;
 use super::node::Node;
 use super::tls::{self, Plane, Tls};
 use crate::listener::listen;
+use crate::lock::lock;
 
 /// Connections that have not said yet what they want. Who comes later waits in the kernel's queue.
 const HANDSHAKES: usize = 64;
@@ -242,7 +243,7 @@ impl Door {
 
     /// A connection that came to nothing: aloud once for each machine, or whoever knocks often fills the logs.
     fn refused(&self, from: SocketAddr, why: &str) {
-        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut noted = lock(&self.noted);
         if noted.len() < NOTED && noted.insert(from.ip()) {
             tracing::warn!(%from, "a connection to cluster.listen was refused: {why}");
         } else {

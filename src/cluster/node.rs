@@ -2,7 +2,7 @@
 //! and the sessions.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ractor::{ActorRef, RpcReplyPort};
@@ -21,6 +21,7 @@ use super::members::{Book, Members, Reach, Status};
 use super::metrics::PeerMetrics;
 use super::wire::{Answer, Beat, Body, Envelope, Hello};
 use super::{ControlHandler, session};
+use crate::lock::lock;
 
 /// Requests of all peers that are being answered at the same time.
 const ANSWERING: usize = 1_024;
@@ -351,9 +352,4 @@ impl NodeEventSubscription for Sessions {
             }
         }
     }
-}
-
-/// Takes the lock, also after somebody has panicked under it.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use actors::Handle;
@@ -27,6 +27,7 @@ use super::members::{Gone, Members, Reach, State, Status};
 use super::tls::Tls;
 use super::{Control, members, requests};
 use crate::ledger::Store;
+use crate::lock::lock;
 
 /// How long a start waits for peers that are neither there nor known to be away.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -186,7 +187,7 @@ impl ClusterPeers {
 
     /// Changes what is told of this node.
     fn tell(&self, change: impl FnOnce(&mut Status)) {
-        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut status = lock(&self.status);
         let before = status.clone();
         change(&mut status);
         if *status != before
@@ -197,7 +198,7 @@ impl ClusterPeers {
     }
 
     fn lanes_to(&self, owner: &Owner) -> Lanes {
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lanes = lock(&self.lanes);
         let lanes = lanes.entry(owner.id);
         lanes.or_insert_with(|| Lanes::new(&owner.peer_url, self.tls.as_ref())).clone()
     }
@@ -221,7 +222,7 @@ impl ClusterPeers {
             });
             // A lane to somebody silent knows that it is broken; whoever is started again has another.
             let is_known = |id: &u128| now.peers.iter().any(|peer| peer.id == *id);
-            self.lanes.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| is_known(id));
+            lock(&self.lanes).retain(|id, _| is_known(id));
             for (id, peer_url) in up {
                 following.entry(id).or_insert_with(|| {
                     let (peer_url, tls) = (peer_url.to_owned(), self.tls.clone());

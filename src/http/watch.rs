@@ -9,7 +9,7 @@ use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
 
 use axum::http::Request;
@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 
 use super::serve::Place;
 use super::site::{Answering, Site};
+use crate::lock::lock;
 
 /// Bytes in a tick that are a body on its way and no head: a client that was told to continue sends one after we
 /// have written, which looks like the wait for the next head.
@@ -105,7 +106,7 @@ impl Progress {
     /// Tells the connection's task to answer what is open and end.
     pub fn close(&self) {
         self.closing.store(true, Ordering::Release);
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let task = lock(&self.task).take();
         if let Some(task) = task {
             task.wake();
         }
@@ -115,7 +116,7 @@ impl Progress {
     pub fn is_closing(&self, cx: &mut Context<'_>) -> bool {
         if !self.known.load(Ordering::Relaxed) {
             // A task keeps its waker: once is enough.
-            *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+            *lock(&self.task) = Some(cx.waker().clone());
             self.known.store(true, Ordering::Relaxed);
         }
         self.closing.load(Ordering::Acquire)
@@ -189,7 +190,7 @@ impl Watched {
 
     /// Ends the connection below hyper, which has written everything that it was given.
     fn hand_over(&mut self) -> Error {
-        let successor = self.progress.successor.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let successor = lock(&self.progress.successor).take();
         if let (Some(successor), Some(stream), Some(place)) =
             (successor, self.stream.take(), self.place.take())
         {
@@ -281,7 +282,7 @@ impl Connection {
     /// Gives the socket away as soon as what was written is on its way; the connection then ends. hyper keeps some
     /// 25 KiB for a connection, whatever it does.
     pub fn hand_over(&self, successor: impl FnOnce(TcpStream, Place) + Send + 'static) {
-        *self.0.successor.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(successor));
+        *lock(&self.0.successor) = Some(Box::new(successor));
         self.0.handed_over.store(true, Ordering::Relaxed);
     }
 }

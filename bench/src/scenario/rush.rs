@@ -6,10 +6,11 @@
 
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::live::Progress;
+use crate::lock::lock;
 use crate::run::{Worker, Workload};
 use crate::session::{Broken, Patience, Session, Via};
 use crate::target::Introduced;
@@ -79,24 +80,24 @@ impl Rush {
 
     /// Everything that was acknowledged.
     pub fn take_sales(&self) -> Vec<Sale> {
-        std::mem::take(&mut self.sales.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut lock(&self.sales))
     }
 
     /// From the first arrival to the last confirmation.
     pub fn lasted(&self) -> Duration {
-        let times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = lock(&self.times);
         times.map_or(Duration::ZERO, |(first, last)| last.saturating_duration_since(first))
     }
 
     fn arrived(&self, due: Instant) {
-        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut times = lock(&self.times);
         let (first, last) = times.unwrap_or((due, due));
         *times = Some((first.min(due), last));
     }
 
     /// Whether these were the last seats.
     fn sell(&self, seats: u64, answered: Instant) -> bool {
-        if let Some((_, last)) = &mut *self.times.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some((_, last)) = &mut *lock(&self.times) {
             *last = answered.max(*last);
         }
         self.sold.fetch_add(seats, Ordering::Relaxed) + seats >= self.left_at_first()
@@ -116,7 +117,7 @@ impl Rush {
     fn may_walk_away(&self) -> bool {
         let sold = self.sold.load(Ordering::Relaxed);
         let left = self.left_at_first().saturating_sub(sold);
-        let first = self.times.lock().unwrap_or_else(PoisonError::into_inner).map(|(first, _)| first);
+        let first = lock(&self.times).map(|(first, _)| first);
         let lasted = first.map_or(Duration::ZERO, |first| first.elapsed());
         // The first seconds say little about the pace.
         lasted > RUNS_OUT / 4
@@ -130,7 +131,7 @@ impl Workload for Rush {
         session.record_on(worker.tape.clone());
         let mut buyer = Buyer::new(&self, &worker, session);
         let result = buyer.serve_users().await;
-        self.sales.lock().unwrap_or_else(PoisonError::into_inner).append(&mut buyer.sales);
+        lock(&self.sales).append(&mut buyer.sales);
         match result {
             Ok(()) | Err(Broken::Stopped) => Ok(()),
             Err(Broken::Failed(error)) => {

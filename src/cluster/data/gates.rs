@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use actors::Handle;
 use actors::gates::{News, NewsStream};
@@ -18,6 +18,7 @@ use super::convert::gate_news;
 use super::wire::gate::Interest;
 use super::wire::{self, NotAMessage};
 use crate::cluster::tls::Tls;
+use crate::lock::lock;
 
 /// Messages that wait for one peer. What a gate tells meanwhile waits in its hub, which has a bound.
 const WAITING: usize = 16;
@@ -32,7 +33,7 @@ pub struct Tellers(Mutex<BTreeMap<ConcertId, String>>);
 impl Tellers {
     /// Whether these news of that peer count.
     fn count(&self, concert: ConcertId, peer_url: &str, news: &News) -> bool {
-        let mut tellers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tellers = lock(&self.0);
         if matches!(news, News::View(_)) {
             tellers.insert(concert, peer_url.to_owned());
             return true;
@@ -41,7 +42,7 @@ impl Tellers {
     }
 
     fn forget(&self, concerts: &BTreeSet<ConcertId>) {
-        let mut tellers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tellers = lock(&self.0);
         tellers.retain(|concert, _| !concerts.contains(concert));
     }
 }

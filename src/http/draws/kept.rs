@@ -5,7 +5,7 @@
 //! draw is worked out at a time, and no more than [`DRAWS`] are kept or waited for.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actors::gates::draws;
@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{stage_name, view};
 use crate::http::error::Problem;
+use crate::lock::lock;
 
 /// Draws that are kept, the ones asked for last: some 150 MB each where a million take part.
 const DRAWS: usize = 8;
@@ -127,7 +128,7 @@ impl KeptDraws {
 
     /// `None`: somebody waits for each of those that there may be.
     fn slot(&self, draw: (ConcertId, u32)) -> Option<Slot> {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = lock(&self.slots);
         let known = slots.iter().position(|(other, _)| *other == draw);
         let slot = match known.and_then(|place| slots.remove(place)) {
             Some((_, slot)) => slot,

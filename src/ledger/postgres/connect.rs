@@ -1,8 +1,8 @@
 //! Connections: to a primary of a known version, with the limits and the name of this process.
 
 use std::str::FromStr as _;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use engine::Span;
@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::error::ConnectError;
+use crate::lock::lock;
 
 /// From the first packet to the first answer.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -104,7 +105,7 @@ impl Connector {
     /// Rises when the server turns out to be another one than before. What was granted under a lower one
     /// is over.
     pub(super) fn generation(&self) -> u64 {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).generation
+        lock(&self.known).generation
     }
 
     pub(super) async fn connect(&self) -> Result<Session, ConnectError> {
@@ -134,7 +135,7 @@ impl Connector {
 
     /// The generation of a server on that timeline.
     fn note(&self, timeline: Timeline) -> u64 {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.known);
         if let Some(before) = known.timeline.replace(timeline).filter(|before| *before != timeline) {
             known.generation += 1;
             tracing::error!(

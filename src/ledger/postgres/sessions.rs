@@ -1,6 +1,6 @@
 //! A few connections for one purpose. One whose reply was not read to its end is closed hard, never used again.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sqlx::Connection as _;
@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::connect::{Connector, Session};
 use super::error::{Failed, is_alive_after};
+use crate::lock::lock;
 
 pub(super) struct Sessions {
     connector: Arc<Connector>,
@@ -113,7 +114,3 @@ macro_rules! ask {
     };
 }
 pub(super) use ask;
-
-fn lock(idle: &Mutex<Vec<Session>>) -> MutexGuard<'_, Vec<Session>> {
-    idle.lock().unwrap_or_else(PoisonError::into_inner)
-}

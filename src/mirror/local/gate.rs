@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use actors::gates::ports::{GateBatch, GateMirror};
 use actors::ports::{MirrorAnswer, MirrorError};
@@ -17,6 +17,7 @@ use tokio::task::spawn_blocking;
 use super::LocalMirror;
 use super::log::Log;
 use super::pen::Pen;
+use crate::lock::lock;
 
 #[derive(Debug, Default)]
 pub(super) struct Gates {
@@ -241,11 +242,11 @@ impl Gates {
     ) -> Result<T, MirrorError> {
         let gate = self.gates.entry(concert).or_default().clone();
         let Some(dir) = &self.dir else {
-            return work(&mut gate.lock().unwrap_or_else(PoisonError::into_inner), None);
+            return work(&mut lock(&gate), None);
         };
         let path = path_in(dir, concert);
         let done = spawn_blocking(move || {
-            let mut gate = gate.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut gate = lock(&gate);
             gate.look(&path, concert)?;
             work(&mut gate, Some(&path))
         });

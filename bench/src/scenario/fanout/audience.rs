@@ -1,6 +1,6 @@
 //! Viewers, thousands of them: each reads its own socket, and little more than the heads of the frames.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -12,6 +12,7 @@ use super::board::{Board, Map};
 use super::sightings::{Sightings, Viewer};
 use crate::feed::{Feed, Kind};
 use crate::frames::{Frame, Position};
+use crate::lock::lock;
 
 /// How fast they come in, so that the server is asked to accept a crowd and not a wave.
 const ARRIVAL: Duration = Duration::from_millis(2);
@@ -203,8 +204,4 @@ impl Shared {
     fn lost(&self) -> Vec<String> {
         self.parts.iter().flat_map(|part| lock(part).lost.clone()).collect()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,7 +4,7 @@
 //! have a connection of their own.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use super::{gate, watching};
 use crate::history::Nanos;
 use crate::http::{Answer, Connection, Request};
 use crate::live::Progress;
+use crate::lock::lock;
 use crate::pace::{Arrival, Pace};
 use crate::recorder::{Op, Sample, Tape, Verdict, nanos};
 use crate::run::{Worker, Workload};
@@ -430,8 +431,4 @@ impl Hand {
 /// What a refusal counts as: those of joins are apart, so that many quick ones do not make joins look quick.
 fn refused(op: Op) -> Op {
     if op == Op::Join { Op::JoinRefused } else { op }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,11 +2,13 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
+
+use crate::lock::lock;
 
 /// Due instants are looked at so often; what is due then counts from its own instant.
 const LOOK: Duration = Duration::from_micros(500);
@@ -57,10 +59,6 @@ impl Due {
             thread::sleep(LOOK);
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use axum::{Json, Router};
 use futures_util::stream::unfold;
 use serde_json::{Value, json};
 
-use super::crowd::lock;
+use crate::lock::lock;
 
 /// Admits so many times a second.
 const STEPS: u32 = 10;

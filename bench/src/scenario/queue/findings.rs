@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::crowd::{Crowd, lock};
+use super::crowd::Crowd;
 use super::gate::Bounds;
 use super::order::{Overtaken, Passage, Within, overtaken, tau};
 use super::promises::{Estimate, Stay, Told, covered, rank_error};
@@ -11,6 +11,7 @@ use super::user::{Faults, State, User};
 use super::windows::{Reading, Second, full, most_at_once, most_counted, most_within, seconds};
 use crate::audit::check;
 use crate::history::Nanos;
+use crate::lock::lock;
 use crate::recorder::nanos;
 use crate::report::model::{Check, GateSecond, Queue, RankError};
 use crate::report::numbers::counted;

@@ -7,11 +7,12 @@ use anyhow::bail;
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::crowd::{Crowd, lock};
+use super::crowd::Crowd;
 use super::order::Within;
 use super::windows::Reading;
 use super::wire::Gate;
 use crate::http::{Answer, Connection, Request};
+use crate::lock::lock;
 use crate::target::Introduced;
 
 /// Its counters are read so often.
