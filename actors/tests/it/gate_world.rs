@@ -122,6 +122,8 @@ pub struct TestGateMirror {
     pub is_away: AtomicBool,
     /// How long a line takes to be read.
     pub reads_in: Mutex<Duration>,
+    /// Whether a batch makes it panic, as a bug would.
+    pub is_broken: AtomicBool,
     /// How long a batch takes to be answered.
     pub answers_in: Mutex<Duration>,
 }
@@ -155,6 +157,7 @@ impl TestGateMirror {
 impl GateMirror for TestGateMirror {
     async fn apply(&self, batch: &GateBatch) -> Result<MirrorAnswer, MirrorError> {
         self.is_there()?;
+        assert!(!self.is_broken.load(Ordering::Relaxed), "the mirror is broken");
         let answers_in = *self.answers_in.lock().unwrap();
         tokio::time::sleep(answers_in).await;
         let mut copies = self.copies.lock().unwrap();

@@ -248,6 +248,19 @@ async fn without_a_mirror_the_gate_goes_on_and_says_so() {
     assert_eq!(kept.waiting.len() + kept.passes.len(), 3);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_mirror_that_panics_is_one_that_is_away() {
+    let (world, node) = World::selling(4).await;
+    let handle = &node.handle;
+    set(handle, Policy { state: State::Paused, ..open(1, None) }).await;
+    world.gate_mirror.is_broken.store(true, Ordering::Relaxed);
+    assert!(!standing(handle, GateAsk::Join(UserId(1))).await.1);
+    world.gate_mirror.is_broken.store(false, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(standing(handle, GateAsk::Join(UserId(2))).await.1);
+    assert_eq!(world.gate_mirror.kept(CONCERT).waiting.len(), 2);
+}
+
 /// Who has less patience than it takes to give the mirror up hears at its deadline that nobody knows, and may be in line.
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_for_a_silent_mirror_beyond_their_deadline() {
