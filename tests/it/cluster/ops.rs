@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::nodes::{Cluster, shards};
 use super::{clicking, select};
@@ -18,18 +18,9 @@ fn uneven() -> (Cluster, [Server; 3]) {
     (cluster, servers)
 }
 
-/// Of the admin API, as the node that is asked tells it.
-fn list(server: &Server, what: &str) -> Vec<Value> {
-    let bearer = format!("Bearer {}", server.admin);
-    let url = format!("{}/admin/v1/{what}", server.ops);
-    let answer = request("GET", &url, &[("Authorization", &bearer)], None).unwrap();
-    assert_eq!(answer.status, 200, "{what}: {answer:?}");
-    answer.json()["items"].as_array().unwrap().clone()
-}
-
 /// Who has which shard, by shard.
 fn owners(server: &Server) -> Vec<String> {
-    list(server, "shards").iter().map(|shard| shard["node"].as_str().unwrap().to_owned()).collect()
+    server.list("shards").iter().map(|shard| shard["node"].as_str().unwrap().to_owned()).collect()
 }
 
 fn user(cluster: &Cluster, user: u64) -> String {
@@ -86,7 +77,7 @@ fn shards_are_spread_moved_and_drained_from_any_node() {
     until(|| servers.iter().all(|server| (2..=3).contains(&shards(server))));
     // Who gave a shard may hear of its end after whoever got it; and the nodes' clocks, by which the newest is told, differ by a
     // tenth of a second where their first look at the ledger's was on a busy machine.
-    until(|| list(&servers[1], "moves").iter().filter(|one| one["state"] == "DONE").count() == 5);
+    until(|| servers[1].list("moves").iter().filter(|one| one["state"] == "DONE").count() == 5);
     std::thread::sleep(Duration::from_millis(500));
 
     // The first node gives a shard of the second to the third.
@@ -98,14 +89,14 @@ fn shards_are_spread_moved_and_drained_from_any_node() {
     assert!(refused("n4").contains("There is no node \"n4\": this cluster has n1, n2, n3."));
 
     // Every node tells the same moves, and how long the next would take.
-    let ids = |server| {
-        let ids = list(server, "moves").iter().map(|one| one["moveId"].to_string()).collect::<BTreeSet<_>>();
+    let ids = |server: &Server| {
+        let ids = server.list("moves").iter().map(|one| one["moveId"].to_string()).collect::<BTreeSet<_>>();
         assert_eq!(ids.len(), 6);
         ids
     };
     assert_eq!(ids(&servers[0]), ids(&servers[1]));
     assert_eq!(ids(&servers[0]), ids(&servers[2]));
-    let newest = &list(&servers[1], "moves")[0];
+    let newest = &servers[1].list("moves")[0];
     let expected = json!(["n2", "n3", "DONE", null]);
     let told = ["from", "to", "state", "why"].map(|key| newest[key].clone());
     assert_eq!(json!(told), expected, "{newest}");
@@ -164,7 +155,7 @@ fn audits_and_resyncs_reach_every_shard_from_any_node() {
 
     // One shard, and one option, from a node that does not own it.
     assert_eq!(tamper(&held[2]), "2");
-    let view = list(&servers[0], "shards");
+    let view = servers[0].list("shards");
     let url = owner_of(&servers[0], 3);
     let stranger = servers.iter().position(|server| server.api != url).unwrap();
     let said = cluster.run(stranger, &["resync", "--option", "3"]).success();

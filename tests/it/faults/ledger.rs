@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
+use serde_json::Value;
 use servers::{Cut, Postgres, Proxy, Redis};
 
 use super::Scene;
@@ -143,7 +144,9 @@ fn postgres_fails_over_to_another_timeline() {
     // The shards are given up, and taken like strangers'.
     scene.is_fresh();
     until(|| epoch() >= before + 1_000);
-    // Not all in the same moment.
+    // Not all in the same moment: until its lease is lost, a shard of before serves.
+    let anew = |shard: &Value| shard["epoch"].as_u64() >= Some(before + 1_000) && shard["state"] == "SERVING";
+    until(|| server.list("shards").iter().all(anew));
     until(|| server.is_ready());
     comes_back(&server, &crowd);
     assert_eq!(crowd.unanswered(), 0);

@@ -194,6 +194,16 @@ impl Server {
         ready.json()["warnings"].to_string().trim_matches(['[', ']']).to_owned()
     }
 
+    /// What operators are told of all of a kind, such as "shards".
+    #[track_caller]
+    pub fn list(&self, what: &str) -> Vec<Value> {
+        let bearer = format!("Bearer {}", self.admin);
+        let url = format!("{}/admin/v1/{what}", self.ops);
+        let answer = request("GET", &url, &[("Authorization", &bearer)], None).unwrap();
+        assert_eq!(answer.status, 200, "{what}: {answer:?}");
+        answer.json()["items"].as_array().unwrap().clone()
+    }
+
     pub fn get(&self, path: &str) -> Answer {
         request("GET", &format!("{}{path}", self.api), &[], None).unwrap()
     }
