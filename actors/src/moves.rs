@@ -403,3 +403,7 @@ fn newest_of_each(told: Vec<MoveInfo>) -> Vec<MoveInfo> {
 fn span(duration: Duration) -> Span {
     Span(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))
 }
+
+fn duration(span: Span) -> Duration {
+    Duration::from_micros(span.0.unsigned_abs())
+}

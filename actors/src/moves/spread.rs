@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use engine::{ShardId, Span};
+use engine::{ShardId, Span, Time};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{MoveId, MoveInfo, MoveState, Moves, newest_of_each, span};
+use super::{MoveId, MoveInfo, MoveState, Moves, duration, newest_of_each, span};
 use crate::lock::lock;
 use crate::peers::{Request, RequestError, Standing};
 use crate::ports::Owner;
@@ -46,7 +46,8 @@ struct Asked {
     step: Step,
     id: MoveId,
     state: MoveState,
-    since: Instant,
+    /// As the owner tells it, once it does: whoever is asked tells the same.
+    since: Time,
     /// What the owner calls it, when it had begun it before it was asked.
     theirs: MoveId,
     /// When the owner was asked.
@@ -66,8 +67,9 @@ impl Moves {
         if left > 0 {
             return Err(Spreading(left));
         }
+        let now = self.0.clock.now();
         let asked = |step| {
-            let (id, since) = (self.next_id(), Instant::now());
+            let (id, since) = (self.next_id(), now);
             Asked { step, id, state: MoveState::Waiting, since, theirs: id, asked: None, left: None }
         };
         *spread = Spread { at_once: at_once.into(), steps: steps.into_iter().map(asked).collect() };
@@ -123,7 +125,7 @@ impl Moves {
                     pace.left(before - 1, spread.at_once, Duration::ZERO).map(span)
                 }
                 MoveState::Preparing | MoveState::Moving => {
-                    one.left.or_else(|| pace.left(0, 1, one.since.elapsed()).map(span))
+                    one.left.or_else(|| pace.left(0, 1, duration(now.since(one.since))).map(span))
                 }
                 MoveState::Planned | MoveState::Done | MoveState::Failed(_) => None,
             };
@@ -133,7 +135,7 @@ impl Moves {
                 from: one.step.from.node.clone(),
                 to: one.step.to.node.clone(),
                 state: one.state.clone(),
-                since: now - span(one.since.elapsed()),
+                since: one.since,
                 eta: left,
             }
         };
@@ -174,23 +176,25 @@ impl Moves {
         let mut spread = lock(&self.0.spread);
         let Some(one) = spread.steps.iter_mut().find(|one| one.id == id) else { return };
         one.asked = Some(Instant::now());
-        match begun {
+        let state = match begun {
             Ok(begun) => {
                 one.theirs = begun.first().and_then(|begun| begun.id).unwrap_or(id);
-                one.come(MoveState::Moving);
+                MoveState::Moving
             }
             // It may have begun: its list tells.
-            Err(RequestError::Unsure { .. }) => one.come(MoveState::Moving),
+            Err(RequestError::Unsure { .. }) => MoveState::Moving,
             Err(error) => {
                 tracing::warn!(shard = %one.step.shard, %error, "a shard is not moved");
-                one.come(MoveState::Failed(error.to_string()));
+                MoveState::Failed(error.to_string())
             }
-        }
+        };
+        (one.state, one.since) = (state, self.0.clock.now());
     }
 
     fn learn(&self, known: &[MoveInfo]) {
         let up: BTreeSet<u128> = self.nodes_up().iter().map(|owner| owner.id).collect();
         let mut spread = lock(&self.0.spread);
+        let now = self.0.clock.now();
         for one in spread.steps.iter_mut().filter(|one| one.state.is_under_way()) {
             let from = &one.step.from;
             let told = known.iter().find(|told| told.id == Some(one.theirs) && told.from == from.node);
@@ -203,22 +207,14 @@ impl Moves {
                         lock(&self.0.pace).note(age);
                     }
                     one.left = told.eta;
-                    one.come(told.state.clone());
+                    (one.state, one.since) = (told.state.clone(), told.since);
                 }
                 None if is_gone || age > UNTOLD => {
                     let why = format!("{} does not say what became of it: see who has the shard", from.node);
-                    one.come(MoveState::Failed(why));
+                    (one.state, one.since) = (MoveState::Failed(why), now);
                 }
                 None => {}
             }
-        }
-    }
-}
-
-impl Asked {
-    fn come(&mut self, state: MoveState) {
-        if self.state != state {
-            (self.state, self.since) = (state, Instant::now());
         }
     }
 }
