@@ -39,6 +39,7 @@ const CONCERT: ConcertId = ConcertId(1);
 fn main() {
     machine();
     joins();
+    longest();
     memory();
     ticks();
     ghosts(None);
@@ -169,6 +170,24 @@ fn joins() {
     println!();
 }
 
+/// What the slowest of a million joins takes: nobody waits for a table that grows.
+fn longest() {
+    let mut longest = Vec::new();
+    for _ in 0..RUNS {
+        let mut bench = Bench::new(paused());
+        let mut slowest = 0.0_f64;
+        for user in 0..MILLION {
+            let started = Instant::now();
+            bench.join(START, user, user + 1);
+            slowest = slowest.max(started.elapsed().as_nanos() as f64);
+        }
+        longest.push(slowest / 1e6);
+    }
+    println!("the slowest of {MILLION} joins, by the wall:");
+    println!("  {:.2} ms", median(&mut longest));
+    println!();
+}
+
 fn memory() {
     let before = allocated();
     let mut bench = Bench::new(paused());
@@ -178,8 +197,8 @@ fn memory() {
     println!("memory of a gate where 1 M wait:");
     println!("  {:.1} MB, {:.1} bytes per waiter", bytes as f64 / 1e6, bytes as f64 / MILLION as f64);
     bar("≤ 64 bytes per waiter, ≤ 100 MB", bytes <= 64 * MILLION as i64);
-    // One more than fits into the table of users, which doubles.
-    let most = (1 << 20) + 1;
+    // A few more than fit into the tables of users, which have doubled one after the other.
+    let most = (1 << 20) + (1 << 15);
     bench.join(START, MILLION, most);
     bench.effects = Effects::new();
     println!("  {:.1} bytes per waiter at {most}, the worst", (allocated() - before) as f64 / most as f64);

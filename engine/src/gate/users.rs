@@ -3,12 +3,24 @@
 //! The shard's index keeps four bytes a record and asks the record for everything else. Here records are a million and far
 //! apart: each question would be a cache miss, and a table that grows would ask all of them at once, in the midst of
 //! a step. So half of the hash stands beside the turn, eight bytes in all; a record is looked at to confirm a match.
+//!
+//! And the table is many small ones, which grow one after the other: one of a million would keep everybody waiting for
+//! five milliseconds when it does, and need three times its memory meanwhile.
 
 use crate::ids::Turn;
 
+/// Of a hash, its uppermost bits as far as it is kept.
+const PART_BITS: u32 = 6;
+
+#[derive(Clone, Debug)]
+pub struct Users {
+    parts: [Part; 1 << PART_BITS],
+    len: usize,
+}
+
 /// Open addressing with linear probing, at most half full; removal shifts back, leaving no tombs.
 #[derive(Clone, Debug, Default)]
-pub struct Users {
+struct Part {
     /// The length is a power of two, or zero.
     slots: Vec<Slot>,
     len: usize,
@@ -22,6 +34,12 @@ struct Slot {
     turn: u32,
 }
 
+impl Default for Users {
+    fn default() -> Self {
+        Self { parts: std::array::from_fn(|_| Part::default()), len: 0 }
+    }
+}
+
 impl Users {
     #[must_use]
     pub const fn len(&self) -> usize {
@@ -31,6 +49,26 @@ impl Users {
     /// The turn under `hash` that `is` the one.
     pub fn find(&self, hash: u64, is: impl Fn(Turn) -> bool) -> Option<Turn> {
         let hash = low(hash);
+        self.parts[part(hash)].find(hash, is)
+    }
+
+    /// Adds a turn that is not there yet.
+    pub fn insert(&mut self, hash: u64, turn: Turn) {
+        let hash = low(hash);
+        self.parts[part(hash)].insert(Slot { hash, turn: turn.0 + 1 });
+        self.len += 1;
+    }
+
+    /// Removes a turn that is there.
+    pub fn remove(&mut self, hash: u64, turn: Turn) {
+        let hash = low(hash);
+        self.parts[part(hash)].remove(hash, turn);
+        self.len -= 1;
+    }
+}
+
+impl Part {
+    fn find(&self, hash: u32, is: impl Fn(Turn) -> bool) -> Option<Turn> {
         let mut at = hash as usize & self.mask()?;
         loop {
             let slot = self.slots[at];
@@ -44,8 +82,7 @@ impl Users {
         }
     }
 
-    /// Adds a turn that is not there yet.
-    pub fn insert(&mut self, hash: u64, turn: Turn) {
+    fn insert(&mut self, slot: Slot) {
         if (self.len + 1) * 2 > self.slots.len() {
             let size = (self.slots.len() * 2).max(16);
             let old = std::mem::replace(&mut self.slots, vec![Slot::default(); size]);
@@ -53,14 +90,13 @@ impl Users {
                 self.place(slot);
             }
         }
-        self.place(Slot { hash: low(hash), turn: turn.0 + 1 });
+        self.place(slot);
         self.len += 1;
     }
 
-    /// Removes a turn that is there.
-    pub fn remove(&mut self, hash: u64, turn: Turn) {
+    fn remove(&mut self, hash: u32, turn: Turn) {
         let Some(mask) = self.mask() else { return };
-        let mut hole = low(hash) as usize & mask;
+        let mut hole = hash as usize & mask;
         while self.slots[hole].turn != turn.0 + 1 {
             assert!(self.slots[hole].turn != 0, "the turn to remove is in the index");
             hole = self.after(hole);
@@ -96,6 +132,10 @@ impl Users {
     }
 }
 
+const fn part(hash: u32) -> usize {
+    (hash >> (u32::BITS - PART_BITS)) as usize
+}
+
 #[expect(clippy::cast_possible_truncation, reason = "the low half")]
 const fn low(hash: u64) -> u32 {
     hash as u32
@@ -108,10 +148,10 @@ mod tests {
     use super::*;
     use crate::index::mix;
 
-    /// A crowded table with colliding hashes agrees with a map through inserts and removals.
+    /// Crowded tables with colliding hashes agree with a map through inserts and removals.
     #[test]
     fn agrees_with_a_map() {
-        let hash_of = |user: u64| (user % 7) | ((user % 3) << 32);
+        let hash_of = |user: u64| (user % 7) | ((user % 3) << 32) | ((user % 2) << 31);
         let (mut users, mut twin) = (Users::default(), BTreeMap::new());
         for round in 0..20_000u64 {
             let user = mix(round) % 97;
