@@ -12,8 +12,8 @@ const MAGIC: [u8; 2] = *b"hs";
 /// Of the envelope; another one cannot be read at all.
 const VERSION: u16 = 1;
 
-/// The largest message: the status of a node that owns every shard there can be, with room to spare.
-pub const BYTES_MAX: usize = 64 * 1024;
+/// The largest message: the moves of a node that had every shard there can be, with room to spare.
+pub const BYTES_MAX: usize = 1024 * 1024;
 
 const HEAD: usize = MAGIC.len() + size_of::<u16>();
 

@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     fn told(id: u128, state: MoveState) -> MoveInfo {
-        let (from, to) = ("a".repeat(63), "b".repeat(63));
+        let (from, to) = ("a".repeat(64), "b".repeat(64));
         let (id, shard) = (Some(MoveId(id)), ShardId(17));
         MoveInfo { id, shard, from, to, state, since: Time(5), eta: Some(Span(7)) }
     }
@@ -157,11 +157,19 @@ mod tests {
     }
 
     #[test]
+    fn all_moves_of_whoever_had_every_shard_fit() {
+        let moves = fitting((0..4_096).map(|id| told(id, MoveState::Moving)).collect());
+        assert_eq!(moves.len(), 4_096);
+        let answer = Answer::Reply(ControlReply::Moves(moves));
+        assert_eq!(codec::decode(&codec::encode(&answer).unwrap()), Ok(answer));
+    }
+
+    #[test]
     fn whoever_knows_too_many_moves_tells_those_that_have_not_ended() {
-        let ended = (0..4_000).map(|id| told(id, MoveState::Failed("x".repeat(60))));
-        let moves = fitting(ended.chain([told(4_000, MoveState::Moving)]).collect());
-        assert!(moves.len() > 100, "{}", moves.len());
-        assert_eq!((moves[0].id, &moves[0].stage), (4_000, &Stage::Moving));
+        let ended = (0..8_000).map(|id| told(id, MoveState::Failed("x".repeat(60))));
+        let moves = fitting(ended.chain([told(8_000, MoveState::Moving)]).collect());
+        assert!(moves.len() < 4_000, "{}", moves.len());
+        assert_eq!((moves[0].id, &moves[0].stage), (8_000, &Stage::Moving));
         let answer = Answer::Reply(ControlReply::Moves(moves));
         assert_eq!(codec::decode(&codec::encode(&answer).unwrap()), Ok(answer));
     }

@@ -128,7 +128,7 @@ fn what_is_no_message_says_why() {
     // A variant of the next version, and a length that nobody could send.
     senseless(&[&farewell[..20], &[9, 0, 0, 0]].concat());
     senseless(&[&farewell[..20], &[1, 0, 0, 0], &[1; 8], &[0, 0], &[255; 40]].concat());
-    assert_eq!(check(&vec![0; BYTES_MAX + 1]), "a message of 65537 bytes, of at most 65536");
+    assert_eq!(check(&vec![0; BYTES_MAX + 1]), "a message of 1048577 bytes, of at most 1048576");
 }
 
 #[test]
