@@ -35,6 +35,7 @@ use crate::steward::Hints;
 
 mod actor;
 mod ask;
+mod changes;
 mod copying;
 pub mod draws;
 mod elsewhere;

@@ -7,14 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use engine::gate::draw::Seed;
-use engine::gate::{Effect, Effects, Gate, Input, MirrorOp, Reason, Settings, Snapshot, Standing, Tick};
+use engine::gate::{Effect, Effects, Gate, Input, MirrorOp, Reason, Settings, Standing, Tick};
 use engine::{OpNo, PassId, ReplyTo, Turn, Unavailable, UserId};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::ask::{GateAsk, GateSaid};
-use super::copying::{Change, Copying, Heard};
+use super::changes::{Change, Changes, ROOM};
+use super::copying::{Copying, Everything, Heard};
 use super::draws::{BeaconChain, Draws, DrawsOptions, Ordered};
 use super::hub::Board;
 use super::live::LivePasses;
@@ -55,7 +56,7 @@ pub enum Message {
     /// News of the mirror's copy.
     Copied(Heard),
     /// Hand over everything there is, and up to which operation that is.
-    HandOver(oneshot::Sender<(OpNo, Snapshot)>),
+    HandOver(oneshot::Sender<Everything>),
     /// The ledger and the shard have the row.
     Set(Setting),
     /// The order of a draw.
@@ -139,7 +140,7 @@ pub struct Serving {
     gauges: Arc<GateGauges>,
     live: Arc<LivePasses>,
     me: ActorRef<Message>,
-    changes: mpsc::UnboundedSender<Change>,
+    changes: Changes,
     /// The newest operation that the mirror was told of.
     newest: OpNo,
     /// Why nothing is copied.
@@ -197,7 +198,7 @@ impl Serving {
         }
         // Whoever brings the gate up waits for it.
         let _waits = start.live.send(live.clone());
-        let (changes, noted) = mpsc::unbounded_channel();
+        let mut changes = Changes::default();
         let concert = gate.concert();
         let copying = Copying {
             port: start.mirror,
@@ -208,7 +209,7 @@ impl Serving {
         };
         let away = copied.as_ref().err().cloned();
         live.set_mirrored(away.is_none());
-        tokio::spawn(copying.run(copied, noted));
+        tokio::spawn(copying.run(copied.map(|at| (at, changes.anew(ROOM)))));
         tokio::spawn(every(start.tick, me.clone(), || Message::Cut));
         tokio::spawn(every(notes::EVERY, me.clone(), || Message::Note));
         board.serve(true);
@@ -283,7 +284,8 @@ impl Serving {
                 }
             }
             Message::HandOver(reply) => {
-                let _waits = reply.send((self.newest, self.gate.snapshot()));
+                let (upto, snapshot, changes) = (self.newest, self.gate.snapshot(), self.changes.anew(ROOM));
+                let _waits = reply.send(Everything { upto, snapshot, changes });
             }
             Message::Note => self.note(),
             Message::Noted(admitted, is_noted) => self.notes.noted(admitted, is_noted),
@@ -379,8 +381,7 @@ impl Serving {
             MirrorOp::Rebuild => Change::Rebuild(no, Box::new(self.gate.snapshot())),
             op => Change::Op(no, op),
         };
-        // The task ends with this actor, or has said that it is fenced.
-        let _lives = self.changes.send(change);
+        self.changes.push(change);
     }
 
     /// Ends a tick: everybody hears what changed.

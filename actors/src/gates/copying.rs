@@ -12,9 +12,10 @@ use engine::gate::{MirrorOp, Snapshot};
 use engine::{ConcertId, Epoch, OpNo};
 use ractor::ActorRef;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::actor::Message;
+use super::changes::Change;
 use super::ports::{GateBatch, GateMirror};
 use crate::clock::LedgerClock;
 use crate::ports::{MirrorAnswer, MirrorError};
@@ -33,13 +34,6 @@ const ANSWER: Duration = Duration::from_secs(2);
 
 /// The same for a whole copy, which may be a million waiters.
 const REBUILD: Duration = Duration::from_secs(60);
-
-/// What the gate has to say, in its order.
-pub enum Change {
-    Op(OpNo, MirrorOp),
-    /// Everything is different.
-    Rebuild(OpNo, Box<Snapshot>),
-}
 
 /// What the gate hears.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,28 +54,36 @@ pub struct Copying {
     pub actor: ActorRef<Message>,
 }
 
+/// All that a gate has, and what changes after it.
+pub struct Everything {
+    pub upto: OpNo,
+    pub snapshot: Snapshot,
+    pub changes: mpsc::Receiver<Change>,
+}
+
 /// Why the task stops.
 struct Ended;
 
 /// How the copy stands.
 enum Copy {
-    At(OpNo),
+    At(OpNo, mpsc::Receiver<Change>),
     /// Lost, or elsewhere, and why: everything must be written anew.
     Void(String),
 }
 
 impl Copying {
-    /// Runs until the gate's actor drops its end. `first`: where a take-over left the copy, if there was one.
-    pub async fn run(self, first: Result<OpNo, String>, mut changes: mpsc::UnboundedReceiver<Change>) {
+    /// Runs until the gate's actor is gone. `first`: where a take-over left the copy and what changes from there on, if there was
+    /// one.
+    pub async fn run(self, first: Result<(OpNo, mpsc::Receiver<Change>), String>) {
         let mut copy = match first {
-            Ok(no) => Copy::At(no),
+            Ok((no, changes)) => Copy::At(no, changes),
             Err(why) => Copy::Void(why),
         };
         // The actor is gone, or will hear that it is fenced.
         let _ended = loop {
             let went_on = match copy {
-                Copy::At(no) => self.follow(no, &mut changes).await,
-                Copy::Void(why) => self.find_again(why, &mut changes).await,
+                Copy::At(no, changes) => self.follow(no, changes).await,
+                Copy::Void(why) => self.find_again(why).await,
             };
             match went_on {
                 Ok(next) => copy = next,
@@ -91,16 +93,12 @@ impl Copying {
     }
 
     /// Sends changes as they come, until the copy is lost.
-    async fn follow(
-        &self,
-        mut at: OpNo,
-        changes: &mut mpsc::UnboundedReceiver<Change>,
-    ) -> Result<Copy, Ended> {
+    async fn follow(&self, mut at: OpNo, mut changes: mpsc::Receiver<Change>) -> Result<Copy, Ended> {
         let mut gathered = Vec::new();
         loop {
             let received = timeout(IDLE_CHECK, changes.recv_many(&mut gathered, TOGETHER)).await;
             if received == Ok(0) {
-                return Err(Ended);
+                return Ok(Copy::Void("it has fallen too far behind".to_owned()));
             }
             // A call costs as much as some ten changes: those that are about to come go with it.
             behind_others().await;
@@ -128,11 +126,7 @@ impl Copying {
     }
 
     /// Tells the gate that nothing is copied, and tries until everything is again.
-    async fn find_again(
-        &self,
-        why: String,
-        changes: &mut mpsc::UnboundedReceiver<Change>,
-    ) -> Result<Copy, Ended> {
+    async fn find_again(&self, why: String) -> Result<Copy, Ended> {
         let mut pause = BACK_OFF.0;
         let mut told = None;
         let mut why = Some(why);
@@ -141,17 +135,7 @@ impl Copying {
                 told = Some(news.clone());
                 self.say(Heard::Away(news))?;
             }
-            // What is noted meanwhile is part of what is handed over.
-            let until = Instant::now() + pause;
-            let mut missed = Vec::new();
-            while let Ok(received) =
-                tokio::time::timeout_at(until, changes.recv_many(&mut missed, TOGETHER)).await
-            {
-                if received == 0 {
-                    return Err(Ended);
-                }
-                missed.clear();
-            }
+            sleep(pause).await;
             pause = (pause * 2).min(BACK_OFF.1);
             match self.whole().await? {
                 Ok(copy) => return Ok(copy),
@@ -168,11 +152,11 @@ impl Copying {
         }
         let (reply, handed_over) = oneshot::channel();
         self.actor.send_message(Message::HandOver(reply)).map_err(|_| Ended)?;
-        let (upto, snapshot) = handed_over.await.map_err(|_| Ended)?;
+        let Everything { upto, snapshot, changes } = handed_over.await.map_err(|_| Ended)?;
         match self.rebuild(upto, &snapshot).await {
             Ok(MirrorAnswer::Applied) => {
                 self.say(Heard::Back(upto))?;
-                Ok(Ok(Copy::At(upto)))
+                Ok(Ok(Copy::At(upto, changes)))
             }
             Ok(MirrorAnswer::Gap) => Ok(Err(MirrorError("a copy did not hold".to_owned()))),
             Ok(MirrorAnswer::Fenced) => self.is_fenced().map(Ok),
@@ -225,14 +209,6 @@ async fn behind_others() {
     .await;
 }
 
-impl Change {
-    const fn no(&self) -> OpNo {
-        match self {
-            Self::Op(no, _) | Self::Rebuild(no, _) => *no,
-        }
-    }
-}
-
 /// What is sent in one call.
 enum Piece {
     Changes(OpNo, Vec<MirrorOp>),
@@ -257,3 +233,6 @@ fn cut(at: OpNo, gathered: impl Iterator<Item = Change>) -> Vec<Piece> {
     }
     pieces
 }
+
+#[cfg(test)]
+mod tests;
