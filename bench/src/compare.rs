@@ -169,22 +169,19 @@ async fn measure(
             // In every round other people, and the same ones for everybody.
             let seed = args.seed + u64::from(round) * Load::ALL.len() as u64 + load as u64;
             let result = load.run(&running[at], stores, &how, seed).await?;
-            eprintln!("{}", line(load, round, rounds, running[at].contender, &result));
-            results[at].push(result);
+            eprintln!("{}", line(load, round, rounds, running[at].contender, result.as_ref()));
+            results[at].extend(result);
         }
     }
     Ok(())
 }
 
 /// For whoever waits.
-fn line(load: Load, round: u32, rounds: u32, contender: Contender, result: &LoadResult) -> String {
+fn line(load: Load, round: u32, rounds: u32, contender: Contender, result: Option<&LoadResult>) -> String {
+    let mut line = format!("{:7} {}/{rounds} {:18} ", load.name(), round + 1, contender.name());
+    let Some(result) = result else { return line + "has sold its hall: more --seats make more rounds" };
     let LoadResult { clicks_per_second, p99, double_sales, .. } = result;
-    let mut line = format!(
-        "{:7} {}/{rounds} {:18} {clicks_per_second:9.0} clicks/s, p99 {p99:.2} ms",
-        load.name(),
-        round + 1,
-        contender.name()
-    );
+    line += &format!("{clicks_per_second:9.0} clicks/s, p99 {p99:.2} ms");
     if let Some(holds) = result.holds_per_second {
         line += &format!(", {holds:.0} holds/s");
     }

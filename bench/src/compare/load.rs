@@ -87,18 +87,20 @@ impl Load {
         if self == Self::Race { 1 } else { rounds }
     }
 
-    /// On one contender.
+    /// On one contender. `None`: a quick one has sold its hall in the rounds before.
     pub async fn run(
         self,
         on: &Running,
         stores: &Stores,
         how: &Measure,
         seed: u64,
-    ) -> anyhow::Result<LoadResult> {
+    ) -> anyhow::Result<Option<LoadResult>> {
         let measured = match self {
-            Self::Hot | Self::Renew | Self::Spread | Self::Parties => self.clicks(on, how, seed).await,
+            Self::Hot | Self::Renew | Self::Spread | Self::Parties => {
+                self.clicks(on, how, seed).await.map(Some)
+            }
             Self::Sale => self.sale(on, stores, how, seed).await,
-            Self::Race => self.race(on, how, seed).await,
+            Self::Race => self.race(on, how, seed).await.map(Some),
         };
         measured.with_context(|| format!("the load {} on {}", self.name(), on.contender.name()))
     }
@@ -122,10 +124,12 @@ impl Load {
         stores: &Stores,
         how: &Measure,
         seed: u64,
-    ) -> anyhow::Result<LoadResult> {
+    ) -> anyhow::Result<Option<LoadResult>> {
         let hall = Hall::of(on.at.seat_count);
         let pids = [on.pids(), stores.pids()].concat();
-        on.unsold.fetch_max(hall.fought_for, Ordering::Relaxed);
+        if on.unsold.fetch_max(hall.fought_for, Ordering::Relaxed) >= hall.hot {
+            return Ok(None);
+        }
         let queue = Queue { next: on.unsold.clone(), end: hall.hot };
         let shop = Arc::new(Shop::new(on.at.clone(), seed, queue));
         let before = cpu_seconds(&pids);
@@ -141,14 +145,15 @@ impl Load {
             .map(|sale| sale.seats.len())
             .sum::<usize>();
         if seats == 0 {
-            bail!("no seat was sold: {:?} {:?}", measured.recorder.refusals, measured.recorder.failures);
+            let (refusals, failures) = (measured.recorder.refusals, measured.recorder.failures);
+            bail!("no seat was sold; refusals: {refusals:?}, failures: {failures:?}");
         }
         let mut result = result(measured);
         result.double_sales = sold_twice(&sales).len() as u64;
         #[expect(clippy::cast_precision_loss, reason = "fewer seats than 2^53")]
         let per_seat = spent / seats as f64;
         result.cpu_seconds_per_seat = Some(per_seat);
-        Ok(result)
+        Ok(Some(result))
     }
 
     async fn race(self, on: &Running, how: &Measure, seed: u64) -> anyhow::Result<LoadResult> {

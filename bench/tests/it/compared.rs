@@ -26,6 +26,25 @@ fn ways_of_selling_are_compared_and_hotseat_does_nothing_wrong() {
 }
 
 #[test]
+fn whoever_has_sold_the_hall_takes_part_in_no_further_round() {
+    let _others = among_others();
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().to_str().unwrap();
+    let binary = server_binary();
+    let args = ["compare", "--only", "hotseat-alone", "--loads", "sale", "--rounds", "3", "--time", "20"];
+    let further =
+        ["--seats", "200", "--connections", "8", "--out", out, "--hotseat", binary.to_str().unwrap()];
+    let ran = run(&[&args[..], &further].concat());
+    let sold = |round| {
+        format!("sale    {round}/3 hotseat (no Redis) has sold its hall: more --seats make more rounds\n")
+    };
+    assert!(ran.err.contains(&sold(2)) && ran.err.contains(&sold(3)), "{}", ran.err);
+    ran.passed();
+    let result = &report(dir.path())["comparison"]["loads"][0]["results"][0];
+    assert!(result["cpuSecondsPerSeat"].as_f64() > Some(0.0), "{result}");
+}
+
+#[test]
 fn the_knee_of_a_server_that_does_nothing_is_looked_for() {
     let _others = among_others();
     let dir = tempfile::tempdir().unwrap();
