@@ -2,7 +2,7 @@
 
 use super::super::model::{Comparison, Contender, Load, LoadResult};
 use super::super::numbers::{counted, millis, rate};
-use super::drawing::{Anchor, Drawing, width_of, wrap};
+use super::drawing::{Anchor, BOLD, Drawing, width_of, wrap};
 
 const WIDTH: f64 = 328.0;
 const ROW: f64 = 22.0;
@@ -20,7 +20,8 @@ const GUTTER: f64 = 40.0;
 pub fn panel(comparison: &Comparison, load: &Load) -> Drawing {
     let rows: Vec<(&Contender, Option<&LoadResult>)> =
         comparison.contenders.iter().zip(load.results.iter().map(Option::as_ref)).collect();
-    let names = rows.iter().map(|(contender, _)| width_of(&contender.name)).fold(0.0, f64::max).min(130.0);
+    let names = rows.iter().map(|(contender, _)| width_of(&contender.name)).fold(0.0, f64::max);
+    let names = (names * BOLD).min(140.0);
     let most = rows.iter().filter_map(|(_, found)| Some(found.as_ref()?.clicks_per_second));
     let most = most.filter(|rate| rate.is_finite()).fold(0.0, f64::max);
     let bars = Bars { left: names + 10.0, room: WIDTH - names - 10.0 - COLUMNS[0] - COLUMNS[1], most };

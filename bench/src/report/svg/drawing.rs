@@ -142,6 +142,9 @@ pub fn style([ink, quiet, faint, accent, paper]: [&str; 5]) -> String {
     )
 }
 
+/// Bold letters are so much wider.
+pub const BOLD: f64 = 1.12;
+
 /// How wide text will be, nearly.
 #[expect(clippy::cast_precision_loss, reason = "a few letters")]
 pub fn width_of(text: &str) -> f64 {

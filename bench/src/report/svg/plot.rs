@@ -1,15 +1,12 @@
 //! Two axes, lines on a grid, and names at the ends of the lines instead of a legend.
 
 use super::axis::Axis;
-use super::drawing::{Anchor, Drawing, width_of};
+use super::drawing::{Anchor, BOLD, Drawing, width_of};
 
 /// Between the names of lines that end close together.
 const LINE_HEIGHT: f64 = 15.0;
 /// From the plot to the names at its right.
 const GAP: f64 = 10.0;
-
-/// Bold letters are so much wider.
-const BOLD: f64 = 1.12;
 
 pub struct Plot {
     pub x: Axis,
@@ -116,13 +113,13 @@ impl Plot {
         }
     }
 
-    /// A value of the x axis that matters, with words beside it.
+    /// A value of the x axis that matters, with words beside it where there is more room.
     pub fn mark(&self, drawing: &mut Drawing, value: f64, words: &str) {
         let x = self.x.at(value);
         let ((left, right), (bottom, top)) = (self.x.pixels(), self.y.pixels());
         drawing.line("mark", &[(x, bottom), (x, top)]);
         let width = width_of(words) * BOLD;
-        let (at, anchor) = if x + 6.0 + width <= right {
+        let (at, anchor) = if right - x >= x - left && x + 6.0 + width <= right {
             (x + 6.0, Anchor::Start)
         } else if x - 6.0 - width >= left {
             (x - 6.0, Anchor::End)
@@ -165,5 +162,18 @@ mod tests {
         for (ends, places) in cases {
             assert_eq!(spread(ends, 10.0, 100.0), places, "{ends:?}");
         }
+    }
+
+    #[test]
+    fn words_stand_where_there_is_more_room() {
+        let plot = Plot { x: Axis::linear(100.0, (0.0, 600.0)), y: Axis::linear(10.0, (200.0, 20.0)) };
+        let marked = |value| {
+            let mut drawing = Drawing::new(String::new(), String::new(), 700.0, 220.0);
+            plot.mark(&mut drawing, value, "knee");
+            drawing.inline("")
+        };
+        assert!(marked(25.0).contains("<text class=\"b halo\" x=\"156\" y=\"32\">knee"), "{}", marked(25.0));
+        let left = "<text class=\"b halo\" x=\"444\" y=\"32\" text-anchor=\"end\">knee";
+        assert!(marked(75.0).contains(left), "{}", marked(75.0));
     }
 }
