@@ -44,7 +44,7 @@ impl Course {
         elapsed + self.from + done
     }
 
-    /// The course after a sample, which it is `elapsed` now.
+    /// The course after a sample. It is `elapsed` now.
     const fn corrected(self, elapsed: i64, sample: Sample) -> Self {
         if (sample.offset - self.to).abs() <= sample.slack {
             return self;
