@@ -295,11 +295,11 @@ impl Config {
     #[must_use]
     pub fn engine(&self) -> engine::Settings {
         engine::Settings {
-            select_ttl: text::span(self.select.ttl),
-            select_max_age: text::span(self.select.max_age),
-            hold_ttl: text::span(self.hold.ttl),
-            paying_ttl: text::span(self.paying.ttl),
-            idempotency_horizon: text::span(self.idempotency.horizon),
+            select_ttl: self.select.ttl.into(),
+            select_max_age: self.select.max_age.into(),
+            hold_ttl: self.hold.ttl.into(),
+            paying_ttl: self.paying.ttl.into(),
+            idempotency_horizon: self.idempotency.horizon.into(),
             reservations_per_user: self.sales.reservations_per_user,
         }
     }

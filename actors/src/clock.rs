@@ -3,8 +3,9 @@
 //! Wall clocks have no say: a node whose clock is five minutes off behaves like any other.
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
-use engine::Time;
+use engine::{Span, Time};
 use tokio::time::Instant;
 
 /// A difference is worked off by running this much faster or slower: one part in twenty.
@@ -108,14 +109,12 @@ impl LedgerClock {
     }
 }
 
-fn micros(span: std::time::Duration) -> i64 {
-    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
+fn micros(duration: Duration) -> i64 {
+    Span::from(duration).0
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const S: i64 = 1_000_000;

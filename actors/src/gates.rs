@@ -100,7 +100,7 @@ impl Gates {
         };
         let wishes = (0..).zip(doors.iter()).map(keeper).collect();
         let gates = Self { inner: Arc::new(Inner { doors, here, hub, wishes, peers, hints }) };
-        let grace = Duration::from_micros(options.settings.grace.0.unsigned_abs());
+        let grace = Duration::from(options.settings.grace);
         tokio::spawn(beat(Arc::downgrade(&gates.inner), grace / BEATS_PER_GRACE));
         gates
     }

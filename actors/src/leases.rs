@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use engine::lease::{self, Heartbeats, LOST, Terms};
-use engine::{Epoch, Moment, ShardId, Span};
+use engine::{Epoch, Moment, ShardId};
 use ractor::ActorRef;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -94,9 +94,8 @@ impl Held {
 impl Leases {
     #[must_use]
     pub fn new(settings: LeaseSettings) -> Self {
-        let span = |duration| Span(micros(duration).cast_signed());
         let LeaseSettings { ttl, renew, margin } = settings;
-        let terms = Terms { ttl: span(ttl), renew: span(renew), margin: span(margin) };
+        let terms = Terms { ttl: ttl.into(), renew: renew.into(), margin: margin.into() };
         let shared = Shared {
             terms,
             base: Instant::now(),

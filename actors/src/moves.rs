@@ -351,8 +351,8 @@ impl Moves {
             from: self.0.me.node.clone(),
             to: one.to.node.clone(),
             state,
-            since: self.0.clock.now() - span(elapsed),
-            eta: left.map(span),
+            since: self.0.clock.now() - Span::from(elapsed),
+            eta: left.map(Span::from),
         }
     }
 }
@@ -398,12 +398,4 @@ fn newest_of_each(told: Vec<MoveInfo>) -> Vec<MoveInfo> {
     let mut moves: Vec<MoveInfo> = furthest.into_values().collect();
     moves.sort_by_key(|one| (std::cmp::Reverse(one.since), one.shard));
     moves
-}
-
-fn span(duration: Duration) -> Span {
-    Span(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))
-}
-
-fn duration(span: Span) -> Duration {
-    Duration::from_micros(span.0.unsigned_abs())
 }

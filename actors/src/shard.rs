@@ -487,8 +487,7 @@ impl Serving {
         self.start.gauges.soft_locks.store(load.soft_locks, Ordering::Relaxed);
         self.start.gauges.holds.store(load.holds, Ordering::Relaxed);
         let Some(due) = self.start.shard.next_wake().filter(|due| self.wake.is_needed(*due)) else { return };
-        let wait = due.since(self.start.clock.at(now)).0;
-        let mut at = now + Duration::from_micros(wait.unsigned_abs());
+        let mut at = now + Duration::from(due.since(self.start.clock.at(now)));
         if !self.start.lease.allows(now) {
             at = at.max(now + LEASE_RECHECK);
         }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::ops::{Add, Sub};
+use std::time::Duration;
 
 /// Microseconds since the Unix epoch, as the ledger counts them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,6 +34,20 @@ impl Span {
     #[must_use]
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis * 1_000)
+    }
+}
+
+/// Whatever is longer than 292,000 years is as long as that.
+impl From<Duration> for Span {
+    fn from(duration: Duration) -> Self {
+        Self(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))
+    }
+}
+
+/// A negative one is none.
+impl From<Span> for Duration {
+    fn from(span: Span) -> Self {
+        Self::from_micros(u64::try_from(span.0).unwrap_or(0))
     }
 }
 

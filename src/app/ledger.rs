@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::public_url;
-use crate::config::{Config, ConfigError, Durability, Problems, text};
+use crate::config::{Config, ConfigError, Durability, Problems};
 use crate::ledger::postgres::{self, PgLedger, PgOptions};
 use crate::ledger::sqlite::{self, SqliteLedger, SqliteOptions};
 use crate::ledger::{Access, Store};
@@ -44,7 +44,7 @@ async fn open_sqlite(config: &Config, access: Access) -> anyhow::Result<Arc<dyn 
         node: config.node.name.clone(),
         public_url: public_url(config, config.server.listen),
         peer_url: super::cluster::peer_url(config),
-        lease_ttl: text::span(config.cluster.lease_ttl),
+        lease_ttl: config.cluster.lease_ttl.into(),
         durability: match config.ledger.durability {
             Durability::Full => sqlite::Durability::Full,
             Durability::Relaxed => sqlite::Durability::Relaxed,
@@ -71,7 +71,7 @@ async fn open_postgres(config: &Config, access: Access) -> anyhow::Result<Arc<dy
         node: config.node.name.clone(),
         public_url: public_url(config, config.server.listen),
         peer_url: super::cluster::peer_url(config),
-        lease_ttl: text::span(config.cluster.lease_ttl),
+        lease_ttl: config.cluster.lease_ttl.into(),
         access,
     };
     let ledger = PgLedger::open(options).await.map_err(of_postgres);

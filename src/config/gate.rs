@@ -77,10 +77,10 @@ impl Gate {
     #[must_use]
     pub fn settings(&self) -> engine::gate::Settings {
         engine::gate::Settings {
-            pass_ttl: text::span(self.pass_ttl),
-            pass_max_age: text::span(self.pass_max_age),
-            grace: text::span(self.grace),
-            ghost_ttl: text::span(self.ghost_ttl),
+            pass_ttl: self.pass_ttl.into(),
+            pass_max_age: self.pass_max_age.into(),
+            grace: self.grace.into(),
+            ghost_ttl: self.ghost_ttl.into(),
         }
     }
 
@@ -94,7 +94,7 @@ impl Gate {
     #[must_use]
     pub fn beacon(&self) -> Option<BeaconChain> {
         let genesis = genesis(&self.beacon_genesis)?;
-        Some(BeaconChain { genesis, period: text::span(self.beacon_period) })
+        Some(BeaconChain { genesis, period: self.beacon_period.into() })
     }
 }
 

@@ -58,12 +58,6 @@ pub fn without_login(url: &str) -> String {
     }
 }
 
-/// A configured duration as the engine counts; bounded by the parser, so it always fits.
-#[must_use]
-pub fn span(duration: Duration) -> engine::Span {
-    engine::Span(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))
-}
-
 /// Reads a duration given on the command line.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use engine::{ShardId, Span, Time};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{MoveId, MoveInfo, MoveState, Moves, duration, newest_of_each, span};
+use super::{MoveId, MoveInfo, MoveState, Moves, newest_of_each};
 use crate::lock::lock;
 use crate::peers::{Request, RequestError, Standing};
 use crate::ports::Owner;
@@ -67,9 +67,9 @@ impl Moves {
         if left > 0 {
             return Err(Spreading(left));
         }
-        let now = self.0.clock.now();
+        let since = self.0.clock.now();
         let asked = |step| {
-            let (id, since) = (self.next_id(), now);
+            let id = self.next_id();
             Asked { step, id, state: MoveState::Waiting, since, theirs: id, asked: None, left: None }
         };
         *spread = Spread { at_once: at_once.into(), steps: steps.into_iter().map(asked).collect() };
@@ -122,10 +122,10 @@ impl Moves {
             let left = match one.state {
                 MoveState::Waiting => {
                     before += 1;
-                    pace.left(before - 1, spread.at_once, Duration::ZERO).map(span)
+                    pace.left(before - 1, spread.at_once, Duration::ZERO).map(Span::from)
                 }
                 MoveState::Preparing | MoveState::Moving => {
-                    one.left.or_else(|| pace.left(0, 1, duration(now.since(one.since))).map(span))
+                    one.left.or_else(|| pace.left(0, 1, now.since(one.since).into()).map(Span::from))
                 }
                 MoveState::Planned | MoveState::Done | MoveState::Failed(_) => None,
             };
@@ -194,7 +194,6 @@ impl Moves {
     fn learn(&self, known: &[MoveInfo]) {
         let up: BTreeSet<u128> = self.nodes_up().iter().map(|owner| owner.id).collect();
         let mut spread = lock(&self.0.spread);
-        let now = self.0.clock.now();
         for one in spread.steps.iter_mut().filter(|one| one.state.is_under_way()) {
             let from = &one.step.from;
             let told = known.iter().find(|told| told.id == Some(one.theirs) && told.from == from.node);
@@ -211,7 +210,7 @@ impl Moves {
                 }
                 None if is_gone || age > UNTOLD => {
                     let why = format!("{} does not say what became of it: see who has the shard", from.node);
-                    (one.state, one.since) = (MoveState::Failed(why), now);
+                    (one.state, one.since) = (MoveState::Failed(why), self.0.clock.now());
                 }
                 None => {}
             }

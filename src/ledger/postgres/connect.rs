@@ -71,7 +71,7 @@ pub(super) fn session_name(owner: u128) -> String {
 }
 
 pub(super) fn statement_limit(lease_ttl: Span) -> Duration {
-    Duration::from_micros(lease_ttl.0.unsigned_abs() / 2).max(Duration::from_millis(500))
+    (Duration::from(lease_ttl) / 2).max(Duration::from_millis(500))
 }
 
 impl Connector {
