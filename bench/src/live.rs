@@ -1,11 +1,12 @@
 //! What a person sees while a run lasts: a view that moves on a terminal, a line now and then in a file.
 
 use std::io::{IsTerminal, stderr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::lock::lock;
 use crate::report::numbers;
 
 /// How often the view of a terminal changes.
@@ -101,7 +102,7 @@ impl Live {
     }
 
     fn is_due(&self, elapsed: Duration, every: Duration) -> bool {
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = lock(&self.next);
         let due = elapsed >= *next;
         if due {
             // On the beat, however late this one is.

@@ -4,10 +4,12 @@
 //! answered, so that a server which stalls cannot hide the requests that it kept from being sent.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+
+use crate::lock::lock;
 
 /// Later than this is a late send.
 pub const LATE: Duration = Duration::from_millis(1);
@@ -301,7 +303,7 @@ impl Tape {
     }
 
     fn lock(&self) -> MutexGuard<'_, Written> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -1,6 +1,6 @@
 //! One run of a load: workers, warm-up, the picture of it while it lasts.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -11,6 +11,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use crate::history::{Event, Nanos, What};
 use crate::live::{Live, Progress, Snapshot};
+use crate::lock::lock;
 use crate::pace::{Pace, Pacer};
 use crate::recorder::{Recorder, Reels, Tape, nanos};
 use crate::report::{self, model};
@@ -106,7 +107,7 @@ impl Journal {
     /// `answered` is `None` when no answer came.
     pub fn note(&self, seats: &[u32], user: u64, sent: Instant, answered: Option<Instant>, what: What) {
         let (sent, answered) = (self.nanos(sent), answered.map_or(Nanos::MAX, |at| self.nanos(at)));
-        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut events = lock(&self.events);
         events.extend(seats.iter().map(|seat| Event { seat: *seat, user, sent, answered, what }));
     }
 
@@ -115,7 +116,7 @@ impl Journal {
     }
 
     fn take(&self) -> Vec<Event> {
-        std::mem::take(&mut self.events.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut lock(&self.events))
     }
 }
 

@@ -1,11 +1,11 @@
 //! People who buy: click a seat, hold it, pay. One seat after the other, or all at once for the same few.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crate::history::What;
+use crate::lock::lock;
 use crate::recorder::Op;
 use crate::run::{Worker, Workload};
 use crate::scenario::rush::{Sale, Status};
@@ -111,7 +111,7 @@ impl<C: Choice> Shop<C> {
 
     /// Everything that was acknowledged.
     pub fn take_sales(&self) -> Vec<Sale> {
-        std::mem::take(&mut self.sales.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut lock(&self.sales))
     }
 
     /// Users of another seed are other people.
@@ -147,7 +147,7 @@ impl<C: Choice> Workload for Shop<C> {
                 break;
             }
         }
-        self.sales.lock().unwrap_or_else(PoisonError::into_inner).append(&mut buyer.sales);
+        lock(&self.sales).append(&mut buyer.sales);
         Ok(result?)
     }
 }

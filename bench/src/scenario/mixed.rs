@@ -1,7 +1,7 @@
 //! A sale in its middle: some look, many poll for what changed, many click, some buy.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use anyhow::anyhow;
@@ -10,6 +10,7 @@ use super::rush::{Sale, Status};
 use super::{FOR_EVER, GONE, HOLD, SOFT_LOCK, note_taken};
 use crate::frames::{Frame, Position};
 use crate::history::What;
+use crate::lock::lock;
 use crate::recorder::Op;
 use crate::run::{Worker, Workload};
 use crate::session::{Broken, Patience, Reply, Session, Via};
@@ -198,7 +199,7 @@ impl Guest<'_> {
             status: *status.as_ref().unwrap_or(&Status::Held),
             reservation: held.reservation_id,
         };
-        self.mixed.sales.lock().unwrap_or_else(PoisonError::into_inner).push(sale);
+        lock(&self.mixed.sales).push(sale);
         status?;
         self.next_user().await
     }

@@ -1,18 +1,26 @@
 //! The comparison and the search for the knee, in a small form.
 
+use serde_json::Value;
+
 use crate::support::{among_others, report, run, server_binary};
+
+/// What a comparison in the small says on its way, and its part of the report.
+fn compare(args: &[&str]) -> (String, Value) {
+    let _others = among_others();
+    let dir = tempfile::tempdir().unwrap();
+    let binary = server_binary();
+    let here = ["--out", dir.path().to_str().unwrap(), "--hotseat", binary.to_str().unwrap()];
+    let ran = run(&[&["compare", "--connections", "8"][..], args, &here].concat());
+    let said = ran.err.clone();
+    ran.passed();
+    (said, report(dir.path())["comparison"].clone())
+}
 
 #[test]
 fn ways_of_selling_are_compared_and_hotseat_does_nothing_wrong() {
-    let _others = among_others();
-    let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().to_str().unwrap();
-    let binary = server_binary();
-    let args = ["compare", "--only", "pessimistic,redis-setnx,hotseat", "--rounds", "1", "--time", "0.3"];
-    let further =
-        ["--seats", "1000", "--connections", "8", "--out", out, "--hotseat", binary.to_str().unwrap()];
-    run(&[&args[..], &further].concat()).passed();
-    let comparison = &report(dir.path())["comparison"];
+    let args =
+        ["--only", "pessimistic,redis-setnx,hotseat", "--rounds", "1", "--time", "0.3", "--seats", "1000"];
+    let (_, comparison) = compare(&args);
     let loads = comparison["loads"].as_array().unwrap();
     assert_eq!(loads.len(), 6, "{comparison}");
     for load in loads {
@@ -27,20 +35,14 @@ fn ways_of_selling_are_compared_and_hotseat_does_nothing_wrong() {
 
 #[test]
 fn whoever_has_sold_the_hall_takes_part_in_no_further_round() {
-    let _others = among_others();
-    let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().to_str().unwrap();
-    let binary = server_binary();
-    let args = ["compare", "--only", "hotseat-alone", "--loads", "sale", "--rounds", "3", "--time", "20"];
-    let further =
-        ["--seats", "200", "--connections", "8", "--out", out, "--hotseat", binary.to_str().unwrap()];
-    let ran = run(&[&args[..], &further].concat());
+    let args =
+        ["--only", "hotseat-alone", "--loads", "sale", "--rounds", "3", "--time", "20", "--seats", "200"];
+    let (said, comparison) = compare(&args);
     let sold = |round| {
         format!("sale    {round}/3 hotseat (no Redis) has sold its hall: more --seats make more rounds\n")
     };
-    assert!(ran.err.contains(&sold(2)) && ran.err.contains(&sold(3)), "{}", ran.err);
-    ran.passed();
-    let result = &report(dir.path())["comparison"]["loads"][0]["results"][0];
+    assert!(said.contains(&sold(2)) && said.contains(&sold(3)), "{said}");
+    let result = &comparison["loads"][0]["results"][0];
     assert!(result["cpuSecondsPerSeat"].as_f64() > Some(0.0), "{result}");
 }
 

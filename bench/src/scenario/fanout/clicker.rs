@@ -1,6 +1,6 @@
 //! Users whose clicks change the map.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep_until;
@@ -9,6 +9,7 @@ use super::audience::Audience;
 use super::board::Kind;
 use super::hand::Hand;
 use crate::history::What;
+use crate::lock::lock;
 use crate::pace::Arrival;
 use crate::recorder::{Op, Sample, Verdict};
 use crate::run::{Worker, Workload};
@@ -75,7 +76,7 @@ impl Clickers {
     }
 
     fn done(&self) -> MutexGuard<'_, Vec<(Session, Hand)>> {
-        self.done.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.done)
     }
 }
 
