@@ -11,7 +11,7 @@ use super::{Cluster, apis};
 use crate::feed::viewer::Events;
 use crate::support::http::request_within;
 use crate::support::server::post_within;
-use crate::support::{Answer, Server, request, until};
+use crate::support::{Answer, Server, until};
 
 const JOIN: &str = "/api/v1/waiting-queue/join";
 const STATUS: &str = "/api/v1/waiting-queue/status?concertId=1";
@@ -65,19 +65,12 @@ impl Room {
     /// Sets the gate through a node.
     #[track_caller]
     fn set(&self, through: usize, gate: &Value) {
-        let server = &self.servers[through];
-        let bearer = format!("Bearer {}", server.admin);
-        let url = format!("{}/admin/v1/gates/1", server.ops);
-        let set = || request("PUT", &url, &[("Authorization", &bearer)], Some(gate)).unwrap();
-        until(|| matches!(set().status, 200));
+        until(|| matches!(self.servers[through].operate("PUT", "gates/1", Some(gate)).status, 200));
     }
 
     /// How the gate is, as a node says.
     fn info(&self, through: usize) -> Value {
-        let server = &self.servers[through];
-        let bearer = format!("Bearer {}", server.admin);
-        let url = format!("{}/admin/v1/gates/1", server.ops);
-        request("GET", &url, &[("Authorization", &bearer)], None).unwrap().json()
+        self.servers[through].operate("GET", "gates/1", None).json()
     }
 
     fn send(&self, through: usize, method: &str, path: &str, who: usize) -> std::io::Result<Answer> {

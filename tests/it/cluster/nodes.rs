@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use servers::{Postgres, Proxy};
 
 use crate::support::crowd::{Crowd, SEATS, Visit};
@@ -155,7 +155,7 @@ impl Cluster {
             let even = is_even(&servers);
             if !even {
                 // Refused while some of it is under way.
-                servers.iter().for_each(|server| drop(operate(server, "rebalance", &json!({}))));
+                servers.iter().for_each(|server| drop(server.operate("POST", "rebalance", Some(&json!({})))));
                 std::thread::sleep(Duration::from_millis(200));
             }
             even
@@ -265,7 +265,7 @@ impl Cluster {
     /// Has its owner move the shard of a concert.
     pub fn move_to(&self, owner: &Server, concert: u32, to: &str) -> Answer {
         let route = owner.get(&format!("/api/v1/route?concertId={concert}")).json();
-        operate(owner, "moves", &json!({ "shard": route["shard"], "to": to }))
+        owner.operate("POST", "moves", Some(&json!({ "shard": route["shard"], "to": to })))
     }
 
     /// Waits until each of these sells every concert, whoever has it.
@@ -323,10 +323,4 @@ pub fn until_even(servers: &[Server]) {
 
 fn is_even(servers: &[Server]) -> bool {
     servers.iter().all(|server| shards(server) == 1 && server.is_ready())
-}
-
-fn operate(server: &Server, what: &str, body: &Value) -> Answer {
-    let bearer = format!("Bearer {}", server.admin);
-    let url = format!("{}/admin/v1/{what}", server.ops);
-    request("POST", &url, &[("Authorization", &bearer)], Some(body)).unwrap()
 }

@@ -197,11 +197,17 @@ impl Server {
     /// What operators are told of all of a kind, such as "shards".
     #[track_caller]
     pub fn list(&self, what: &str) -> Vec<Value> {
-        let bearer = format!("Bearer {}", self.admin);
-        let url = format!("{}/admin/v1/{what}", self.ops);
-        let answer = request("GET", &url, &[("Authorization", &bearer)], None).unwrap();
+        let answer = self.operate("GET", what, None);
         assert_eq!(answer.status, 200, "{what}: {answer:?}");
         answer.json()["items"].as_array().unwrap().clone()
+    }
+
+    /// Asks the admin API, as its operator.
+    #[track_caller]
+    pub fn operate(&self, method: &str, what: &str, body: Option<&Value>) -> Answer {
+        let bearer = format!("Bearer {}", self.admin);
+        let url = format!("{}/admin/v1/{what}", self.ops);
+        request(method, &url, &[("Authorization", &bearer)], body).unwrap()
     }
 
     pub fn get(&self, path: &str) -> Answer {
