@@ -377,11 +377,10 @@ impl Serving {
 
     fn tell_mirror(&mut self, no: OpNo, op: MirrorOp) {
         self.newest = no;
-        let change = match op {
+        self.changes.push(|| match op {
             MirrorOp::Rebuild => Change::Rebuild(no, Box::new(self.gate.snapshot())),
             op => Change::Op(no, op),
-        };
-        self.changes.push(change);
+        });
     }
 
     /// Ends a tick: everybody hears what changed.
@@ -410,8 +409,7 @@ impl Serving {
             Some(self.gate.now())
         };
         let Some(due) = due.filter(|due| self.wake.is_needed(*due)) else { return };
-        let wait = due.since(self.clock.at(now)).0.max(0);
-        let mut at = now + Duration::from_micros(wait.unsigned_abs());
+        let mut at = now + Duration::from(due.since(self.clock.at(now)));
         if !self.lease.allows(now) {
             at = at.max(now + LEASE_RECHECK);
         }

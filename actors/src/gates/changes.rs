@@ -35,9 +35,9 @@ impl Changes {
         receiver
     }
 
-    /// Keeps a change. Where there is no room for it the copy is given up: it ends with what waits already.
-    pub fn push(&mut self, change: Change) {
-        if self.0.as_ref().is_some_and(|copy| copy.try_send(change).is_err()) {
+    /// Keeps a change, if anything is copied. Where there is no room for it the copy is given up: it ends with what waits already.
+    pub fn push(&mut self, change: impl FnOnce() -> Change) {
+        if self.0.as_ref().is_some_and(|copy| copy.try_send(change()).is_err()) {
             self.0 = None;
         }
     }
@@ -60,20 +60,20 @@ mod tests {
     #[test]
     fn a_copy_that_has_no_room_ends_without_a_hole() {
         let mut changes = Changes::default();
-        changes.push(change(1));
+        changes.push(|| change(1));
         let mut copy = changes.anew(2);
-        (2..6).for_each(|no| changes.push(change(no)));
+        (2..6).for_each(|no| changes.push(|| change(no)));
         assert_eq!(heard(&mut copy), [2, 3]);
         // There is room again, and still nothing after what is missing.
-        changes.push(change(6));
+        changes.push(|| change(6));
         assert_eq!(heard(&mut copy), []);
         assert!(copy.is_closed());
         let mut next = changes.anew(2);
-        changes.push(change(7));
+        changes.push(|| change(7));
         assert_eq!(heard(&mut next), [7]);
         // Nobody listens any more.
         drop(next);
-        changes.push(change(8));
+        changes.push(|| change(8));
         assert!(changes.0.is_none());
     }
 }

@@ -60,7 +60,7 @@ impl Line {
     fn change(&mut self) {
         self.newest += 1;
         let join = MirrorOp::Join { user: UserId(self.newest), turn: Turn(1) };
-        self.changes.push(Change::Op(OpNo(self.newest), join));
+        self.changes.push(|| Change::Op(OpNo(self.newest), join));
     }
 }
 
